@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from services.api.agents.settings import AgentsConfig, AgentSettings
 from services.api.agents.sts_identity import IdentityConfig, read_role
+from services.api.http.addresses import Addresses, read_proxies
 from services.api.http.hosts import (
     EVERY_ADDRESS,
     AllowedHosts,
@@ -18,6 +19,7 @@ from services.api.http.settings import LARGE_SHARE, BodyBounds, HttpConfig
 from services.api.jobs.fields import MAX_RETRIES
 from services.api.jobs.model import JobRules
 from services.api.jobs.retention import RetentionSettings
+from services.api.keys.rates import Rate
 from services.api.secrets.sealing import SecretKeys, read_keys
 from services.api.submission import when
 from services.api.submission.request import Bounds
@@ -123,8 +125,17 @@ def _http(settings: Settings, token_key: str) -> HttpConfig:
         token_key=token_key,
         body=_body(settings),
         hosts=_hosts(settings),
-        requests_per_second=settings.number("REQUESTS_PER_SECOND", 0),
-        requests_at_once=settings.number("REQUESTS_AT_ONCE", 100, least=1),
+        addresses=Addresses(read_proxies(settings)),
+        requests=_rate(settings, "REQUESTS", 50, 200),
+        limits_open=settings.text("REQUESTS_PER_SECOND") is not None,
+        failures=_rate(settings, "FAILURES", 1, 30),
+    )
+
+
+def _rate(settings: Settings, name: str, per_second: float, at_once: float) -> Rate:
+    return Rate(
+        settings.number(f"{name}_PER_SECOND", per_second),
+        settings.number(f"{name}_AT_ONCE", at_once, least=1),
     )
 
 

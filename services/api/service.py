@@ -11,7 +11,7 @@ from services.api import NAME, PUBLISHES
 from services.api.agents.agent_file import read_agent_file
 from services.api.agents.builds import RECORD_SECONDS, AgentBuilds
 from services.api.agents.groups import AgentGroups
-from services.api.agents.sweeps import ProofSweep
+from services.api.agents.sweeps import CallerSweep, ProofSweep
 from services.api.changes.feed import NUMBER_SECONDS, PRUNE_SECONDS, ChangeFeed
 from services.api.changes.followers import Followers
 from services.api.config import ApiConfig
@@ -25,6 +25,9 @@ from services.api.jobs.overdue import ASK_SECONDS, Overdue
 from services.api.jobs.reception import Reception
 from services.api.jobs.retention_sweeps import RetentionSweep
 from services.api.jobs.sweeps import Sweeps
+from services.api.keys.access import Access
+from services.api.keys.any_key import AnyKey
+from services.api.keys.failures import SWEEP_SECONDS, Failures
 from services.api.offers.handlers import on_offers_priced
 from services.api.processes.siblings import Siblings
 from services.api.submission.intake import Intake
@@ -76,6 +79,7 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
     reception = Reception(ports.clock)
     launch_path = LaunchPath(functools.partial(check, db, ports.bus, queues_of(NAME, PUBLISHES)))
     feed = ChangeFeed(db, config.keep_changes)
+    access = _access(config, ports, siblings)
     builds = AgentBuilds(db, read_agent_file())
     service = Service(
         NAME,
@@ -94,6 +98,11 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
             Sweep("prune_changes", feed.prune_changes, interval_seconds=PRUNE_SECONDS),
             Sweep("prune_proofs", ProofSweep(db).prune_proofs, interval_seconds=3600),
             Sweep("record_build", builds.record_build, interval_seconds=RECORD_SECONDS),
+            Sweep(
+                "remember_callers",
+                CallerSweep(db, access.failures).remember_callers,
+                interval_seconds=SWEEP_SECONDS,
+            ),
         ),
         publishes=PUBLISHES,
         keep_dead=config.keep_dead,
@@ -103,10 +112,22 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
     lifetime_seconds = config.rules.max_lifetime_seconds
     agents = AgentGroups(db, lifetime_seconds, wakeups, reception.arrivals)
     parts = Parts(
-        service, intake, agents, reception, followers, feed, siblings, launch_path, builds
+        service, intake, agents, reception, followers, feed, siblings, launch_path, builds, access
     )
     app = make_app(config, parts)
     return Api(service, intake, agents, app)
+
+
+def _access(config: ApiConfig, ports: Ports, siblings: Siblings) -> Access:
+    any_key = AnyKey(ports.db)
+    failures = Failures(
+        config.http.failures,
+        ports.clock.monotonic,
+        siblings.failures,
+        siblings.proven,
+        any_key=any_key.exists,
+    )
+    return Access(ports.db, any_key, failures)
 
 
 def _job_sweeps(config: ApiConfig, ports: Ports, reception: Reception) -> tuple[Sweep, ...]:

@@ -15,17 +15,14 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
+from services.api.keys.sites import Address, read_address
 from shared.settings import PREFIX, BadSetting, Settings
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 FORWARDED_FOR = b"x-forwarded-for"
 MOST_CHARACTERS = 2000
 """A longer list is not read: no chain of proxies has so many."""
-
-SITE_BITS = 64
-"""The part of an IPv6 address that a network assigns to one site (RFC 6177): the rest is free."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +40,6 @@ class Addresses:
         return _behind(peer, b",".join(lists), self.proxies)
 
 
-def site_of(address: str) -> str:
-    """Return the unit that a limit counts: an IPv4 address, or the /64 network of an IPv6 one."""
-    found = read_address(address)
-    if isinstance(found, ipaddress.IPv6Address):
-        return str(ipaddress.ip_network((found, SITE_BITS), strict=False))
-    return address if found is None else str(found)
-
-
 def read_proxies(settings: Settings) -> tuple[Network, ...]:
     """Read the trusted proxies: addresses and networks. Raises `BadSetting`."""
     networks = []
@@ -65,32 +54,6 @@ def read_proxies(settings: Settings) -> tuple[Network, ...]:
                 "with commas between them, like 10.0.1.0/24,10.0.2.0/24"
             ) from None
     return tuple(networks)
-
-
-def read_address(text: str) -> Address | None:
-    """Parse an address with or without a port, brackets or zone; None if it is none.
-
-    An IPv4 address in its IPv6 form (RFC 4291, 2.5.5.2) is the IPv4 address.
-    """
-    text = text.strip()
-    if text.startswith("["):
-        text, _, port = text[1:].partition("]")
-        if port and not _is_port(port):
-            return None
-    elif text.count(":") == 1:
-        text, _, port = text.partition(":")
-        if not _is_port(f":{port}"):
-            return None
-    try:
-        found = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    return (found.ipv4_mapped or found) if isinstance(found, ipaddress.IPv6Address) else found
-
-
-def _is_port(text: str) -> bool:
-    digits = text[1:]
-    return text[0] == ":" and digits.isascii() and digits.isdecimal() and int(digits) < 65_536
 
 
 @functools.lru_cache(maxsize=1024)

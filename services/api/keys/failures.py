@@ -7,8 +7,8 @@ to be right. Genuine callers share addresses with others (a NAT, a proxy), so:
 - What was found to be right once is remembered, in all processes of the API (`proven`), and is
   never refused for its address: keys and tokens have limits of their own.
 - After a restart, and while addresses are over their limit, a sweep remembers all that is right
-  (`agents/sweeps.py`), by one query in some seconds, however many guesses come. So a genuine caller
-  that is not known yet is refused for `SWEEP_SECONDS` at most, and is asked to try again after that.
+  (`agents/sweeps.py`), by few queries each `SWEEP_SECONDS`, however many guesses come. So a genuine
+  caller that is not known yet is refused for that time at most, and is asked to try again then.
 - A bootstrap token needs no look-up: it is computed.
 
 All addresses together have `ADDRESSES` times the limit of one: a guesser with a whole network gains
@@ -21,6 +21,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
 from services.api.keys.rates import Rate, RateLimit, TooMany
+from services.api.keys.sites import is_loopback, site_of
 from services.api.processes.siblings import SharedTable
 
 ADDRESSES = 20
@@ -45,12 +46,12 @@ class Failures:
         counts: SharedTable,
         proven: SharedTable,
         *,
-        is_open: Callable[[str], Awaitable[bool]],
+        any_key: Callable[[], Awaitable[bool]],
     ) -> None:
         self.rate = rate
         self._seconds = seconds
         self._proven = proven
-        self._is_open = is_open
+        self._any_key = any_key
         self._each = RateLimit(rate, "failed calls: an address", "FAILURES", seconds, counts)
         together = rate.times(ADDRESSES)
         whose = f"failed calls: {_ALL} together, {ADDRESSES} times the settings"
@@ -58,14 +59,15 @@ class Failures:
         self._must_learn = True
 
     @contextlib.asynccontextmanager
-    async def looking_up(self, address: str, proof: bytes) -> AsyncIterator[None]:
+    async def looking_up(self, address: str, proof: bytes, share: str = "") -> AsyncIterator[None]:
         """Count the look-up of *proof* in the block as failed if it raises `WrongProof`.
 
-        *proof* is a hash of what only its owner has. Raises `TooMany` before the block.
+        *proof* is a hash of what only its owner has. With a *share*, the address has an allowance
+        for this name alone. Raises `TooMany` before the block.
         """
         known = self._proven.read(proof) is not None
         if not known:
-            await self.count(address)
+            await self.count(address, share)
         try:
             yield
         except WrongProof:
@@ -73,23 +75,20 @@ class Failures:
             raise
         except BaseException:
             if not known:
-                self._count_back(address)
+                self._count_back(address, share)
             raise
         if not known:
-            self._count_back(address)
+            self._count_back(address, share)
             self.remember([proof])
 
-    async def count(self, address: str) -> None:
-        """Count a failure of *address*. Raises `TooMany` if it has had its share."""
+    async def count(self, address: str, share: str = "") -> None:
+        """Count a failure of *address*. Raises `TooMany` if it has had its allowance."""
         try:
-            self._each.take(address)
-            try:
+            self._each.take(site_of(address) + share)
+            if not share:
                 self._all.take(_ALL)
-            except TooMany:
-                self._each.give_back(address)
-                raise
         except TooMany as error:
-            if await self._is_open(address):
+            if is_loopback(address) and not await self._any_key():
                 return
             self._must_learn = True
             error.wait_seconds = max(error.wait_seconds, SWEEP_SECONDS)
@@ -105,6 +104,7 @@ class Failures:
         must, self._must_learn = self._must_learn, False
         return must
 
-    def _count_back(self, address: str) -> None:
-        self._each.give_back(address)
-        self._all.give_back(_ALL)
+    def _count_back(self, address: str, share: str) -> None:
+        self._each.give_back(site_of(address) + share)
+        if not share:
+            self._all.give_back(_ALL)
