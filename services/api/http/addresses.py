@@ -2,9 +2,10 @@
 
 A proxy appends the address that connected to it to `X-Forwarded-For`; what stands to the left of it
 came from the client, who may write anything. So the list is read from the right, up to the first
-address that is no trusted proxy. AWS load balancers append too, perhaps with a port
-(https://docs.aws.amazon.com/elasticloadbalancing/latest/application/x-forwarded-headers.html), and
-so does Caddy (https://caddyserver.com/docs/caddyfile/directives/reverse_proxy).
+address that is no trusted proxy. AWS load balancers append, perhaps with a port
+(https://docs.aws.amazon.com/elasticloadbalancing/latest/application/x-forwarded-headers.html);
+Caddy replaces the list of a client that it does not trust
+(https://caddyserver.com/docs/caddyfile/directives/reverse_proxy#defaults).
 
 `Forwarded` (RFC 7239) is never read: a proxy that does not know it passes on the client's own.
 """

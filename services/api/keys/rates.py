@@ -54,10 +54,11 @@ class RateLimit:
             return
         now, each = self.seconds(), 1 / self.rate.per_second
         full = self.rate.at_once * each
-        # Never later than that of an empty allowance: a restored or mistaken clock ends nowhere.
+        # Never later than that of an allowance used up, and stored: a clock set back passes again.
         whole_at = min(max(self.table.read(caller) or now, now), now + full)
         wait = whole_at + each - now - full
         if wait > each * 1e-6:  # else rounding
+            self.table.write(caller, whole_at)
             raise TooMany(wait, self._limit())
         self.table.write(caller, whole_at + each)
 

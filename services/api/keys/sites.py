@@ -17,8 +17,8 @@ def read_address(text: str) -> Address | None:
     """
     text = text.strip()
     if text.startswith("["):
-        text, _, port = text[1:].partition("]")
-        if port and not _is_port(port):
+        text, closed, port = text[1:].partition("]")
+        if not closed or (port and not _is_port(port)):
             return None
     elif text.count(":") == 1:
         text, _, port = text.partition(":")
