@@ -8,6 +8,7 @@ import dataclasses
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
@@ -239,7 +240,7 @@ async def test_a_database_that_is_away_is_nobodys_failure(flooded: Flooded) -> N
     key = await a_key(world, "read")
 
     class Away(CountedDatabase):
-        def connection(self):  # type: ignore[no-untyped-def]
+        def connection(self) -> Any:
             raise ConnectionError("away")
 
     away = World(dataclasses.replace(world.ports, db=Away(db)), world.clock, world.config)

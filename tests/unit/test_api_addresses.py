@@ -96,5 +96,5 @@ def test_a_limit_counts_an_ipv6_network_of_64_bits_as_one() -> None:
 
 @pytest.mark.parametrize("wrong", ["10.0.0.1/24", "*", "proxy", "10.0.0.0/8;::1", "300.1.1.1"])
 def test_a_wrong_setting_is_named(wrong: str) -> None:
-    with pytest.raises(BadSetting, match="DOCKER_JOB_TRUSTED_PROXIES has .* must be addresses or"):
+    with pytest.raises(BadSetting, match=r"DOCKER_JOB_TRUSTED_PROXIES has .* must be addresses or"):
         configured(wrong)
