@@ -225,10 +225,7 @@ async def test_a_revoked_key_is_remembered_no_longer(flooded: Flooded, clock: Vi
     await guess(world, AT_ONCE)
     db.statements.clear()
     statuses = Counter(
-        [
-            (await world.http.get("/list", headers=behind(NAT, key))).status_code
-            for _ in range(100)
-        ]
+        [(await world.http.get("/list", headers=behind(NAT, key))).status_code for _ in range(100)]
     )
     print(f"a revoked key: {statuses}, {looked_up(db)} look-ups")
     assert statuses == {429: 100}
