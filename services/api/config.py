@@ -19,7 +19,7 @@ from services.api.http.settings import LARGE_SHARE, BodyBounds, HttpConfig
 from services.api.jobs.fields import MAX_RETRIES
 from services.api.jobs.model import JobRules
 from services.api.jobs.retention import RetentionSettings
-from services.api.keys.rates import Rate
+from services.api.keys.rates import read_rate
 from services.api.secrets.sealing import SecretKeys, read_keys
 from services.api.submission import when
 from services.api.submission.request import Bounds
@@ -126,16 +126,9 @@ def _http(settings: Settings, token_key: str) -> HttpConfig:
         body=_body(settings),
         hosts=_hosts(settings),
         addresses=Addresses(read_proxies(settings)),
-        requests=_rate(settings, "REQUESTS", 50, 200),
+        requests=read_rate(settings, "REQUESTS", 50, 200),
         limits_open=settings.text("REQUESTS_PER_SECOND") is not None,
-        failures=_rate(settings, "FAILURES", 1, 30),
-    )
-
-
-def _rate(settings: Settings, name: str, per_second: float, at_once: float) -> Rate:
-    return Rate(
-        settings.number(f"{name}_PER_SECOND", per_second),
-        settings.number(f"{name}_AT_ONCE", at_once, least=1),
+        failures=read_rate(settings, "FAILURES", 1, 30),
     )
 
 

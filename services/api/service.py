@@ -36,6 +36,7 @@ from services.api.web import Parts, make_app
 from shared.events import events
 from shared.events.readers import queues_of
 from shared.messaging.subscriber import Subscriber
+from shared.postgres.pool import Database
 from shared.runtime.failures import as_one, failures_of
 from shared.runtime.readiness import check
 from shared.runtime.service import Ports, Service, Sweep
@@ -96,13 +97,8 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
             Sweep("prune_keys", KeySweep(db).prune_keys, interval_seconds=3600),
             Sweep("number_changes", feed.number_changes, interval_seconds=NUMBER_SECONDS),
             Sweep("prune_changes", feed.prune_changes, interval_seconds=PRUNE_SECONDS),
-            Sweep("prune_proofs", ProofSweep(db).prune_proofs, interval_seconds=3600),
+            *_caller_sweeps(db, access),
             Sweep("record_build", builds.record_build, interval_seconds=RECORD_SECONDS),
-            Sweep(
-                "remember_callers",
-                CallerSweep(db, access.failures).remember_callers,
-                interval_seconds=SWEEP_SECONDS,
-            ),
         ),
         publishes=PUBLISHES,
         keep_dead=config.keep_dead,
@@ -128,6 +124,14 @@ def _access(config: ApiConfig, ports: Ports, siblings: Siblings) -> Access:
         any_key=any_key.exists,
     )
     return Access(ports.db, any_key, failures)
+
+
+def _caller_sweeps(db: Database, access: Access) -> tuple[Sweep, ...]:
+    callers = CallerSweep(db, access.failures)
+    return (
+        Sweep("prune_proofs", ProofSweep(db).prune_proofs, interval_seconds=3600),
+        Sweep("remember_callers", callers.remember_callers, interval_seconds=SWEEP_SECONDS),
+    )
 
 
 def _job_sweeps(config: ApiConfig, ports: Ports, reception: Reception) -> tuple[Sweep, ...]:

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from msgspec import structs
 
-from services.api.agents.sts_calls import AT_ONCE, OF_ONE, WAITING, Memory
+from services.api.agents.sts_calls import AT_ONCE, OF_ONE, WAITING, AnswerMemory
 from services.api.keys.failures import ADDRESSES
 from shared import tokens
 from shared.clock import VirtualClock
@@ -297,7 +297,7 @@ async def test_a_remembered_answer_counts_for_the_very_same_signed_request_alone
 
 
 def test_the_memory_of_answers_is_bounded_and_drops_the_oldest() -> None:
-    memory: Memory[int] = Memory(most=3)
+    memory: AnswerMemory[int] = AnswerMemory(most=3)
     for number in range(10):
         memory.add(bytes([number]), number)
     assert [memory.get(bytes([number])) for number in range(10)] == [None] * 7 + [7, 8, 9]

@@ -1,8 +1,8 @@
-"""Rate limits as values: their allowance, clocks that jump, floods of other names."""
+"""CallerRate limits as values: their allowance, clocks that jump, floods of other names."""
 
 import pytest
 
-from services.api.keys.rates import Rate, RateLimit, TooMany
+from services.api.keys.rates import CallerRate, RateLimit, TooMany
 from services.api.processes.siblings import SharedTable
 
 
@@ -21,7 +21,7 @@ def seconds() -> Seconds:
 
 
 def a_limit(seconds: Seconds, per_second: float = 2, at_once: float = 5) -> RateLimit:
-    return RateLimit(Rate(per_second, at_once), "a key", "REQUESTS", seconds, SharedTable())
+    return RateLimit(CallerRate(per_second, at_once), "a key", "REQUESTS", seconds, SharedTable())
 
 
 def taken(limit: RateLimit, caller: str, tries: int) -> int:

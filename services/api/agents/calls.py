@@ -98,16 +98,10 @@ class AgentService:
     rate: RateLimit
 
     async def admit(self, bearer: str, job_id: int, address: str = "") -> None:
-        """Refuse a token that is not the job's, before the body that comes with it is read.
-
-        A token that is not known to be right is counted for its *address*. Raises `TooMany`.
-        """
+        """Refuse a token that is not the job's, before its body is read. Raises `TooMany`."""
         token_hash = tokens.token_hash(bearer)
         if not self.admitted.has(token_hash, job_id):
-            async with (
-                self.failures.looking_up(address, token_hash),
-                self.db.connection() as conn,
-            ):
+            async with self.failures.looking_up(address, token_hash), self.db.connection() as conn:
                 await self._owner(conn, token_hash, job_id)
             self.admitted.add(token_hash, job_id)
         self.rate.take(f"token/{token_hash.hex()}")

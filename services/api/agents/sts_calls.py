@@ -26,7 +26,7 @@ class StsUnavailable(Exception):
     """STS does not answer now: the agent claims again."""
 
 
-class Memory(Generic[Value]):
+class AnswerMemory(Generic[Value]):
     """The latest values by their digests; the oldest is dropped."""
 
     def __init__(self, most: int = REMEMBERED) -> None:

@@ -26,7 +26,7 @@ import aiohttp
 from msgspec import Meta, Struct
 
 from services.api.agents.refusals import Refused
-from services.api.agents.sts_calls import Lane, Memory, StsUnavailable
+from services.api.agents.sts_calls import AnswerMemory, Lane, StsUnavailable
 from services.api.jobs.fields import whole
 from shared import tokens
 from shared.clock import Clock
@@ -196,8 +196,8 @@ class StsIdentity:
 
     config: IdentityConfig
     clock: Clock
-    _known: Memory[VerifiedInstance] = field(default_factory=Memory)
-    _refused: Memory[tuple[int, str]] = field(default_factory=Memory)
+    _known: AnswerMemory[VerifiedInstance] = field(default_factory=AnswerMemory)
+    _refused: AnswerMemory[tuple[int, str]] = field(default_factory=AnswerMemory)
     _named: Lane = field(default_factory=Lane)
     _unnamed: Lane = field(default_factory=Lane)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from services.api.http.addresses import Addresses
 from services.api.http.hosts import AllowedHosts
-from services.api.keys.rates import Rate
+from services.api.keys.rates import CallerRate
 
 LARGE_SHARE = 2
 """Large bodies may hold one of this many parts of the budget: see `bodies.py`."""
@@ -35,7 +35,7 @@ class HttpConfig:
     body: BodyBounds
     hosts: AllowedHosts
     addresses: Addresses
-    requests: Rate
+    requests: CallerRate
     limits_open: bool
-    failures: Rate
+    failures: CallerRate
     list_page: int = 1000

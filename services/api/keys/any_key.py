@@ -1,4 +1,4 @@
-"""Whether the API has keys: until the first one is made it is open."""
+"""The check for API keys: until the first one is made the API is open."""
 
 from dataclasses import dataclass
 

@@ -20,7 +20,7 @@ While the API has no key, loopback has no limit: it is open there anyway.
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
-from services.api.keys.rates import Rate, RateLimit, TooMany
+from services.api.keys.rates import CallerRate, RateLimit, TooMany
 from services.api.keys.sites import is_loopback, site_of
 from services.api.processes.siblings import SharedTable
 
@@ -41,7 +41,7 @@ class Failures:
 
     def __init__(
         self,
-        rate: Rate,
+        rate: CallerRate,
         seconds: Callable[[], float],
         counts: SharedTable,
         proven: SharedTable,

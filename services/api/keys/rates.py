@@ -1,4 +1,4 @@
-"""Rate limits: how many requests a caller may send, and the error of one that sends more.
+"""CallerRate limits: how many requests a caller may send, and the error of one that sends more.
 
 The generic cell rate algorithm (ITU-T I.371): all that is stored of a caller is the time at which
 its allowance is whole again. A full table drops the entry whose time is the earliest: a caller that
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from services.api.processes.siblings import SharedTable
-from shared.settings import PREFIX
+from shared.settings import PREFIX, Settings
 
 
 class TooMany(Exception):
@@ -23,15 +23,23 @@ class TooMany(Exception):
 
 
 @dataclass(frozen=True)
-class Rate:
+class CallerRate:
     """So many requests *per_second* on average (0: no limit), and *at_once* after a pause."""
 
     per_second: float
     at_once: float
 
-    def times(self, factor: float) -> "Rate":
+    def times(self, factor: float) -> "CallerRate":
         """Return the rate of so many callers together."""
-        return Rate(self.per_second * factor, self.at_once * factor)
+        return CallerRate(self.per_second * factor, self.at_once * factor)
+
+
+def read_rate(settings: Settings, name: str, per_second: float, at_once: float) -> CallerRate:
+    """Read the settings `<name>_PER_SECOND` and `<name>_AT_ONCE`. Raises `BadSetting`."""
+    return CallerRate(
+        settings.number(f"{name}_PER_SECOND", per_second),
+        settings.number(f"{name}_AT_ONCE", at_once, least=1),
+    )
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,7 @@ class RateLimit:
     caller out. (`CLOCK_MONOTONIC` is the machine's, see clock_gettime(2).)
     """
 
-    rate: Rate
+    rate: CallerRate
     whose: str
     setting: str
     seconds: Callable[[], float]
