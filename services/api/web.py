@@ -47,7 +47,7 @@ from services.api.jobs.queries import JobService
 from services.api.jobs.reception import Reception
 from services.api.jobs.retention_sweeps import RecordService
 from services.api.keys.access import Access
-from services.api.keys.rates import RateLimit
+from services.api.keys.rates import AGENT_TIMES, RateLimit
 from services.api.processes.siblings import Siblings
 from services.api.submission.intake import Intake
 from services.api.submission.rerun import Reruns
@@ -112,9 +112,9 @@ def _gate(config: HttpConfig, parts: Parts) -> Gate:
     return Gate(parts.access, rate, open_rate, config.hosts, config.addresses)
 
 
-def _rate(config: HttpConfig, parts: Parts, whose: str) -> RateLimit:
+def _rate(config: HttpConfig, parts: Parts, whose: str, times: int = 1) -> RateLimit:
     seconds, table = parts.service.ports.clock.monotonic, parts.siblings.callers
-    return RateLimit(config.requests, whose, "REQUESTS", seconds, table)
+    return RateLimit(config.requests.times(times), whose, "REQUESTS", seconds, table)
 
 
 def _agents(config: ApiConfig, parts: Parts, bodies: Bodies) -> AgentRoutes:
@@ -122,7 +122,7 @@ def _agents(config: ApiConfig, parts: Parts, bodies: Bodies) -> AgentRoutes:
     db, points, failures, agents = ports.db, ports.points, access.failures, config.agents
     identity = None if agents.identity is None else StsIdentity(agents.identity, ports.clock)
     roles = None if identity is None else RoleClaims(identity, db, failures)
-    admitted, rate = Admitted(ports.clock), _rate(config.http, parts, "an agent's token")
+    admitted, rate = Admitted(ports.clock), _rate(config.http, parts, "an agent", AGENT_TIMES)
     return AgentRoutes(
         AgentService(agents, db, groups, admitted, points, jitter, failures, rate),
         ClaimService(agents, db, groups, admitted, points, jitter, roles, access, rate),

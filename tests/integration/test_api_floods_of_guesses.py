@@ -15,6 +15,7 @@ import pytest
 
 from services.api.keys.access import REMEMBER_SECONDS, make_key
 from services.api.keys.failures import ADDRESSES, SWEEP_SECONDS
+from services.api.keys.rates import AGENT_TIMES
 from shared.clock import VirtualClock
 from tests.integration.test_api_agent_groups import CountedDatabase
 from tests.integration.test_api_keys import a_key, bearer
@@ -276,9 +277,11 @@ async def test_a_key_and_a_token_have_a_limit_of_their_own_by_default(flooded: F
     reports: Counter[int] = Counter()
     for _ in range(300):
         keyed[(await world.http.get("/about", headers=behind(NAT, one))).status_code] += 1
+    for _ in range(200 * AGENT_TIMES + 100):
         reports[(await world.http.send(report())).status_code] += 1
-    print(f"of 300 at once: a key {keyed}, a token {reports}")
-    assert (keyed[200], reports[200]) == (199, 200)  # the key has posted a job
+    print(f"at once: a key {keyed}, a token {reports}")
+    assert (keyed[200], keyed[429]) == (199, 101)  # the key has posted a job
+    assert (reports[200], reports[429]) == (200 * AGENT_TIMES, 100)
     answer = await world.http.get("/about", headers=behind(NAT, other))
     limits = answer.json()["limits"]
     assert (limits["requests_per_second"], limits["requests_at_once"]) == (50, 200)

@@ -1,5 +1,6 @@
 """The sweeps over used proofs of identity, and over the callers that are known to be right."""
 
+import asyncio
 from dataclasses import dataclass
 
 from services.api.agents import builds_store, store
@@ -7,6 +8,9 @@ from services.api.agents.role_claims import name_of
 from services.api.keys import store as key_store
 from services.api.keys.failures import MOST_PROVEN, Failures
 from shared.postgres.pool import Database
+
+AT_ONCE = 1000
+"""The callers that are remembered without a pause, which takes some milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,9 @@ class CallerSweep:
             keys = await key_store.find_hashes(conn, MOST_PROVEN)
             attempts = await store.find_live(conn, MOST_PROVEN)
             builds = await builds_store.find_hashes(conn)
-        self.failures.remember(each.encode() for each in builds)
-        self.failures.remember(each.token_hash for each in attempts if each.token_hash)
-        self.failures.remember(name_of(each.instance_id) for each in attempts if each.instance_id)
-        self.failures.remember(keys)
+        right = [each.encode() for each in builds] + keys
+        right += [each.token_hash for each in attempts if each.token_hash]
+        right += [name_of(each.instance_id) for each in attempts if each.instance_id]
+        for start in range(0, len(right), AT_ONCE):
+            self.failures.remember(right[start : start + AT_ONCE])
+            await asyncio.sleep(0)  # requests go on in between

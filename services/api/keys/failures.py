@@ -27,7 +27,7 @@ from services.api.processes.siblings import SharedTable
 ADDRESSES = 20
 SWEEP_SECONDS = 2.0
 MOST_PROVEN = 16_384
-"""The most keys, and the most attempts, that one pass remembers: half of the table."""
+"""The most keys, and the most attempts, that one pass remembers. The table has room for all."""
 
 _ALL = "all addresses"
 
@@ -97,7 +97,8 @@ class Failures:
     def remember(self, proofs: Iterable[bytes]) -> None:
         """Remember proofs that are right: they are not refused for their address."""
         for each in proofs:
-            self._proven.write(each, self._seconds())
+            if self._proven.read(each) is None:
+                self._proven.write(each, self._seconds())
 
     def must_learn(self) -> bool:
         """Return whether genuine callers may have been refused since this was called last."""

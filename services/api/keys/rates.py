@@ -13,6 +13,11 @@ from services.api.processes.siblings import SharedTable
 from shared.settings import PREFIX, Settings
 
 
+AGENT_TIMES = 4
+"""The limit of an agent, in limits of a key: while its container prints without pause, it sends one
+full batch of lines after the other."""
+
+
 class TooMany(Exception):
     """The caller makes more requests than the setting allows; `wait_seconds` until the next one."""
 

@@ -75,4 +75,4 @@ class Siblings:
     count: int = 1
     callers: SharedTable = field(default_factory=SharedTable)
     failures: SharedTable = field(default_factory=SharedTable)
-    proven: SharedTable = field(default_factory=lambda: SharedTable(sets=4096))
+    proven: SharedTable = field(default_factory=lambda: SharedTable(sets=8192))
