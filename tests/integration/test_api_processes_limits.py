@@ -1,4 +1,4 @@
-"""The limits of the API as two processes: what one of them knows of a caller, the other knows too."""
+"""The limits of the API as two processes, which count callers together."""
 
 import asyncio
 import json
@@ -37,7 +37,7 @@ def ask(client: socket.socket, key: str, path: str = "/list") -> tuple[int, byte
 
 
 @pytest.mark.parametrize("known_to", [0, 1])
-def test_both_count_the_failures_of_an_address_and_refuse_no_key_that_one_of_them_knows(
+def test_both_count_the_failures_of_an_address_and_refuse_no_key_that_one_has_seen(
     database: str, known_to: int
 ) -> None:
     key = asyncio.run(add_key(database))

@@ -26,7 +26,7 @@ class BodyBounds:
 class HttpConfig:
     """The settings of the HTTP server and its routes.
 
-    *requests* is the rate of each key, and of agents in proportion; with *limits_open*, also of each
+    *requests* is the rate of each key, and of agents in proportion; with *limits_open*, also of an
     address while there is no key. *failures* is the rate of an address. *token_key* keys the hashes
     of idempotent bodies; *list_page* is the most jobs of one page.
     """

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from services.api.processes.siblings import SharedTable
 from shared.settings import PREFIX, Settings
 
-
 AGENT_TIMES = 4
 """The limit of an agent, in limits of a key: while its container prints without pause, it sends one
 full batch of lines after the other."""
