@@ -16,10 +16,13 @@ import pytest
 from services.api.keys.access import REMEMBER_SECONDS, make_key
 from services.api.keys.failures import ADDRESSES, SWEEP_SECONDS
 from services.api.keys.rates import AGENT_TIMES
+from services.api.processes.siblings import Siblings
+from services.api.service import Api, build
+from shared import tokens
 from shared.clock import VirtualClock
 from tests.integration.test_api_agent_groups import CountedDatabase
 from tests.integration.test_api_keys import a_key, bearer
-from tests.support.api.api_world import World, a_config, message_of
+from tests.support.api.api_world import DEPLOYMENT, TOKEN_KEY, World, a_config, message_of
 
 NAT = "203.0.113.5"
 AT_ONCE = 30
@@ -187,6 +190,41 @@ async def test_after_a_restart_genuine_callers_are_known_before_any_guess(
     assert answer.status_code == 200
     assert (await restarted.http.get("/list", headers=behind(NAT, key))).status_code == 200
     await restarted.close()
+
+
+async def test_a_token_that_one_process_has_bound_is_known_to_the_other_at_once(
+    flooded: Flooded, clock: VirtualClock
+) -> None:
+    world, _ = flooded
+    key, siblings = await a_key(world, "submit"), Siblings()
+    one, other = (build(world.config, world.ports, siblings) for _ in range(2))
+    posted = await world.http.post("/schedule", json=JOB, headers=behind(NAT, key))
+    claims = asyncio.create_task(one.agents.run())
+    reports = asyncio.create_task(other.agents.run())
+    job_id = posted.json()["id"]
+    body = {"job_id": job_id, "attempt": 1, "instance_id": "i", "token": "a" * 64}
+    bootstrap = tokens.bootstrap_token(TOKEN_KEY, DEPLOYMENT, job_id, 1)
+    async with client_of(one) as http:
+        answer = await http.post(
+            "/agent/claim", json={**body, "runtime": "docker"}, headers=behind(NAT, bootstrap)
+        )
+        assert answer.status_code == 200
+    async with client_of(other) as http:
+        path = f"/agent/jobs/{job_id}/report"
+        for _ in range(2 * AT_ONCE):
+            await http.post(path, json={}, headers=behind(NAT, secrets.token_hex(32)))
+        refused = await http.post(path, json={}, headers=behind(NAT, secrets.token_hex(32)))
+        answer = await http.post(path, json={}, headers=behind(NAT, "a" * 64))
+    assert (refused.status_code, answer.status_code) == (429, 200)
+    for each in (claims, reports):
+        each.cancel()
+    await asyncio.gather(claims, reports, return_exceptions=True)
+
+
+def client_of(api: Api) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(app=api.app), base_url="http://localhost"
+    )
 
 
 async def test_a_new_key_or_token_behind_a_guessers_address_waits_for_one_pass(

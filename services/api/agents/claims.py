@@ -260,7 +260,9 @@ class ClaimService:
     def _claimed(self, claim: TokenClaim) -> None:
         # A crash here loses only the response: the agent claims again and gets the same one.
         self.points.reached("api.claimed")
-        self.admitted.add(tokens.token_hash(claim.token), claim.job_id)
+        token_hash = tokens.token_hash(claim.token)
+        self.admitted.add(token_hash, claim.job_id)
+        self.access.failures.remember([token_hash])
         _log.info(
             "attempt claimed",
             job=claim.job_id,
