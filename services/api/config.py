@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from services.api.agents.settings import AgentsConfig, AgentSettings
 from services.api.agents.sts_identity import IdentityConfig, read_role
+from services.api.audit.sweeps import keep_audit_days
 from services.api.http.addresses import Addresses, read_proxies
 from services.api.http.hosts import (
     EVERY_ADDRESS,
@@ -89,12 +90,18 @@ def from_settings(
         ),
         http=_http(settings, token_key),
         secret_keys=secret_keys,
-        retention=RetentionSettings(
-            jobs_days=settings.days("KEEP_JOBS_DAYS"), logs_days=settings.days("KEEP_LOGS_DAYS")
-        ),
+        retention=_retention(settings),
         compute=urlsplit(settings.text("COMPUTE_URL", compute_url)).scheme or None,
         keep_changes=_keep_changes(settings),
         keep_dead=keep_dead(settings),
+    )
+
+
+def _retention(settings: Settings) -> RetentionSettings:
+    return RetentionSettings(
+        jobs_days=settings.days("KEEP_JOBS_DAYS"),
+        logs_days=settings.days("KEEP_LOGS_DAYS"),
+        audit_days=keep_audit_days(settings),
     )
 
 

@@ -21,6 +21,7 @@ from services.api.jobs.queries import AlreadyOver, NoSuchJob
 from services.api.jobs.retention_sweeps import NotRemovable
 from services.api.keys.access import Denied
 from services.api.keys.rates import TooMany
+from services.api.keys.service import KeyNeeded, NoSuchKey
 from services.api.submission.intake import KeyConflict
 from services.api.submission.request import BadRequest
 from shared.log import get_logger
@@ -64,6 +65,8 @@ _STATUSES: dict[type[Exception], int] = {
     KeyConflict: 409,
     NoSuchLetter: 404,
     LetterInBroker: 409,
+    NoSuchKey: 404,
+    KeyNeeded: 409,
     TooLarge: 413,
     TooSlow: 408,
     Stopping: 503,

@@ -86,6 +86,13 @@ class Access:
             key=key.prefix, name=key.name, scope=key.scope, project=key.project, address=address
         )
 
+    def forget(self, prefix: str) -> None:
+        """Drop what is cached of the key *prefix*, and whether there is any."""
+        cached = [hashed for hashed, (_, key) in self._known.items() if key.prefix == prefix]
+        for each in cached:
+            del self._known[each]
+        self.any_key.forget()
+
     async def _find(self, bearer: str, address: str) -> ApiKey:
         """Find the key whose text *bearer* is. Raises `Denied` and `TooMany`."""
         hashed = tokens.token_hash(bearer)

@@ -25,3 +25,7 @@ class AnyKey:
                 self._found = await key_store.any_key(conn)
             self._since = now
         return self._found
+
+    def forget(self) -> None:
+        """Drop what is cached."""
+        self._since, self._found = float("-inf"), False
