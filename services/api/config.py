@@ -92,7 +92,9 @@ def from_settings(
         secret_keys=secret_keys,
         retention=_retention(settings),
         compute=urlsplit(settings.text("COMPUTE_URL", compute_url)).scheme or None,
-        keep_changes=_keep_changes(settings),
+        keep_changes=timedelta(
+            hours=settings.number("CHANGES_KEEP_HOURS", 24, least=0.1, most=8760)
+        ),
         keep_dead=keep_dead(settings),
     )
 
@@ -103,10 +105,6 @@ def _retention(settings: Settings) -> RetentionSettings:
         logs_days=settings.days("KEEP_LOGS_DAYS"),
         audit_days=keep_audit_days(settings),
     )
-
-
-def _keep_changes(settings: Settings) -> timedelta:
-    return timedelta(hours=settings.number("CHANGES_KEEP_HOURS", 24, least=0.1, most=8760))
 
 
 def _bounds(settings: Settings, lifetime: int, *, keeps_secrets: bool, have_role: bool) -> Bounds:
