@@ -17,6 +17,7 @@ from deploy.account import open_account
 from deploy.first_list import STEPS, Step
 from deploy.first_world import ByHand, Choices, Differs, Skipped, World
 from deploy.refusal import Refusal, as_refusals
+from deploy.terminal import protect_terminal
 from deploy.up import add_where
 
 PASSED, SKIPPED, DIFFERS, BY_HAND = "passed", "skipped", "differs", "by hand"
@@ -203,6 +204,7 @@ def run(options: argparse.Namespace, out: TextIO) -> bool:
 
 def main() -> int:
     """Run the command line; return the exit status."""
+    protect_terminal()
     try:
         return 0 if run(parser().parse_args(), sys.stdout) else 1
     except Refusal as refusal:

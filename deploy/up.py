@@ -17,6 +17,7 @@ from deploy.reason import FailedLaunches, last_lines
 from deploy.refusal import Refusal, as_refusals, code_of
 from deploy.source import upload
 from deploy.stack import READY, Stack, Waiting, apply, first_failure, last_event
+from deploy.terminal import protect_terminal
 
 CLOCKS_APART = 120
 """Seconds that this machine's clock may be ahead of AWS's."""
@@ -229,6 +230,7 @@ def run(options: argparse.Namespace, out: TextIO) -> None:
 
 def main() -> int:
     """Run the command line; return the exit status."""
+    protect_terminal()
     try:
         run(parser().parse_args(), sys.stdout)
     except Refusal as refusal:

@@ -39,6 +39,7 @@ from shared.log import mask
 from shared.postgres.migrations import MigrationError
 from shared.postgres.pool import is_not_ours, is_transient
 from shared.settings import BadSetting, Settings
+from shared.terminal import print_line
 
 REFUSALS = (BackupError, BadSetting, DataDirError, EmbeddedPostgresError, MigrationError)
 
@@ -137,20 +138,20 @@ def main() -> int:
         url = settings.text("DATABASE_URL")
         if options.command == "save":
             asyncio.run(_stoppable(_save(data_dir, url, file)))
-            print(f"saved to {file}")
+            print_line(f"saved to {file}")
         else:
             settled = asyncio.run(_stoppable(_restore(data_dir, url, file)))
-            print(f"restored; {summary(settled)}")
+            print_line(f"restored; {summary(settled)}")
     except REFUSALS as error:
-        print(f"docker-job backup: {error}", file=sys.stderr)
+        print_line(f"docker-job backup: {error}", error=True)
         return 1
     except (KeyboardInterrupt, asyncio.CancelledError):
-        print("docker-job backup: stopped; nothing was replaced", file=sys.stderr)
+        print_line("docker-job backup: stopped; nothing was replaced", error=True)
         return 130
     except Exception as error:
         if not (is_transient(error) or is_not_ours(error)):
             raise
-        print(f"docker-job backup: {mask(str(error)) or type(error).__name__}", file=sys.stderr)
+        print_line(f"docker-job backup: {mask(str(error)) or type(error).__name__}", error=True)
         return 1
     return 0
 

@@ -18,6 +18,7 @@ from embedded.data_dir import DataDirError, lock_data_dir, refuse_without
 from embedded.secrets import FILE, local_secrets
 from shared.files import write_whole
 from shared.settings import BadSetting, Settings
+from shared.terminal import print_line
 
 
 def rotated(kept: dict[str, Any], *, secrets_key: bool) -> dict[str, Any]:
@@ -50,9 +51,9 @@ def main() -> int:
             local_secrets(data_dir, ())  # refuses a damaged file
             rotate(data_dir / FILE, secrets_key=options.secrets_key)
     except (BadSetting, DataDirError, OSError) as error:
-        print(f"docker-job rotate: {error}", file=sys.stderr)
+        print_line(f"docker-job rotate: {error}", error=True)
         return 1
-    print("rotated: the next start uses the new secrets")
+    print_line("rotated: the next start uses the new secrets")
     return 0
 
 

@@ -55,6 +55,7 @@ from shared.runtime.process import EXIT_CRASH, Part, collect_seldom, run_parts
 from shared.runtime.service import Ports, Service, ports_for
 from shared.settings import BadSetting, Settings, remove_empty
 from shared.signals import stop_on_signals
+from shared.terminal import print_line
 from shared.url import local_url, without_brackets
 
 CONNECTIONS = {"api": 8, "scheduler": 4, "launcher": 4, "reaper": 4}
@@ -131,7 +132,8 @@ def compose(
         have_role=have_role(setup.compute_url, os.environ),
         compute_url=setup.compute_url,
     )
-    get_logger(service="api").info(api_config.describe_local_images(config))
+    for line in config.engine.described():
+        get_logger(service="api").info(line)
     api = api_service.build(config, ports["api"])
     launcher = launcher_config.from_settings(
         settings,
@@ -222,9 +224,9 @@ def main() -> int:
         if sys.argv[1:2] == ["keys"]:
             return run_keys(setup.data_dir, setup.database_url, sys.argv[2:])
         with lock_data_dir(setup.data_dir), bind(setup.host, setup.port) as sock:
-            uvloop.run(serve(setup, sock, lambda text: print(text, flush=True)))
+            uvloop.run(serve(setup, sock, print_line))
     except (BadSetting, CannotListen, DataDirError, EmbeddedPostgresError, MigrationError) as error:
-        print(f"docker-job: {error}", file=sys.stderr)
+        print_line(f"docker-job: {error}", error=True)
         return 1
     except Exception as error:  # noqa: BLE001 - any other error is logged
         get_logger().critical("docker-job stops", exc_info=error)

@@ -19,6 +19,7 @@ from operations.service_secrets import (
 )
 from operations.wiring import SERVICES
 from shared.settings import EXIT_SETTING, BadSetting, Settings
+from shared.terminal import print_line
 
 ADMINS = ("postgres", "rabbitmq")
 CLOUD_READERS = ("launcher", "reaper")
@@ -45,7 +46,7 @@ def main() -> int:
     try:
         make_secrets(Settings(os.environ))
     except (BadSetting, OSError) as error:
-        print(f"docker-job secrets: {error}", file=sys.stderr)
+        print_line(f"docker-job secrets: {error}", error=True)
         return EXIT_SETTING
     return 0
 

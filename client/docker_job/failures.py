@@ -70,7 +70,11 @@ def answered(response: httpx.Response) -> tuple[Failure, ApiError]:
             f"The API redirects to {place}.",
             'Use the URL that it names: "docker-job login URL".',
         )
-    return failure, api_error(status, _message(response))
+    error = api_error(status, _message(response))
+    error.request_id = response.headers.get("X-Request-Id")
+    if status >= 500 and error.request_id:
+        error.hint = f"{error.hint} The API's log has it under request {error.request_id}.".lstrip()
+    return failure, error
 
 
 def _message(response: httpx.Response) -> str:

@@ -41,6 +41,8 @@ load_settings() {
   set -a
   # shellcheck disable=SC1091
   source /etc/docker-job/instance.env
+  # shellcheck disable=SC1091
+  source "${IMAGES_LOCK:-$release_dir/images.lock}" # PYTHON_IMAGE and others, by digest
   load_chosen_settings
   DATA_DIR=${DATA_DIR:-/srv/docker-job}
   RUN_DIR=${RUN_DIR:-/run/docker-job}

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.api import CONSUMES, NAME
-from services.api.config import ApiConfig, describe_local_images, from_settings
+from services.api.config import ApiConfig, from_settings
 from services.api.http.server import CannotListen, bind_for_each, check_exposure, http_server
 from services.api.keys import commands as key_commands
 from services.api.processes import workers
@@ -29,6 +29,7 @@ from shared.postgres.pool import is_not_ours, is_transient, open_database
 from shared.runtime.process import Composed, Part, configure_log, database_login, main
 from shared.runtime.service import Ports
 from shared.settings import EXIT_SETTING, BadSetting, Settings
+from shared.terminal import print_line
 
 SQL = Path(__file__).parent / "sql"
 
@@ -84,7 +85,8 @@ def serve(settings: Settings) -> int:
         sockets = bind_for_each(_host(settings), port, count)
     except CannotListen as error:
         raise BadSetting(str(error)) from None
-    get_logger(service=NAME).info(describe_local_images(config))
+    for line in config.engine.described():
+        get_logger(service=NAME).info(line)
     siblings = Siblings(count)
     inherited = [Inherited(sock, siblings) for sock in sockets]
     programs = [functools.partial(_serve_at, each, inherited) for each in inherited]
@@ -103,7 +105,7 @@ async def keys(arguments: argparse.Namespace) -> int:
     dsn = database_login(Settings(os.environ), NAME)
     db = await open_database(dsn, NAME, RealClock(), connections=2)
     try:
-        return await key_commands.run(db, arguments, print)
+        return await key_commands.run(db, arguments, print_line)
     finally:
         await db.close()
 
@@ -115,13 +117,13 @@ def run() -> int:
             return serve(Settings(os.environ))
         return asyncio.run(keys(key_commands.parser().parse_args(sys.argv[2:])))
     except (BadSetting, OSError) as error:
-        print(f"docker-job {NAME}: {error}", file=sys.stderr)  # noqa: T201 - for operators
+        print_line(f"docker-job {NAME}: {error}", error=True)
         return EXIT_SETTING
     except Exception as error:
         if not (is_transient(error) or is_not_ours(error)):
             raise
         message = f"this is not the database of docker-job, or it is unavailable: {error}"
-        print(f"docker-job {NAME}: {mask(message)}", file=sys.stderr)  # noqa: T201 - for operators
+        print_line(f"docker-job {NAME}: {mask(message)}", error=True)
         return EXIT_SETTING
 
 

@@ -5,7 +5,7 @@ time of a small request.
 """
 
 import asyncio
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Sequence, Sized
 from typing import Any
 
 from uvicorn._types import (
@@ -17,6 +17,8 @@ from uvicorn._types import (
 )
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from shared import request_ids
 
 JOINED_BYTES = 65_536
 """The most bytes that wait to be written together; more is written at once."""
@@ -96,6 +98,22 @@ class PatientFlow(FlowControl):
     def resume_reading(self) -> None:
         if not self._waiting:
             super().resume_reading()
+
+
+def named(cycle: RequestResponseCycle) -> str:
+    """Return the id of the request that *cycle* serves; each answer to it has the id."""
+    request_id = request_ids.id_from(cycle.scope["headers"])
+    cycle.default_headers = [*cycle.default_headers, (request_ids.HEADER, request_id)]
+    return request_id.decode()
+
+
+def request_id_of(
+    cycle: RequestResponseCycle | None, headers: Sequence[tuple[bytes, bytes]]
+) -> tuple[bytes, bytes]:
+    """Return the header with the id for a refusal: of *cycle*, if it serves the request already."""
+    if cycle is not None and cycle.scope["headers"] is headers:
+        return cycle.default_headers[-1]
+    return request_ids.HEADER, request_ids.id_from(headers)
 
 
 def closing_if_unread(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:

@@ -19,10 +19,13 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from shared import request_ids
 from shared.runtime.http_flow import (
     JoiningTransport,
     PatientFlow,
     closing_if_unread,
+    named,
+    request_id_of,
     without_chunks,
 )
 
@@ -208,7 +211,8 @@ class BoundedProtocol(HttpToolsProtocol):
             app = closing_if_unread(app, cycle)
         if cycle.scope["http_version"] == "1.0":
             app = without_chunks(app, cycle)
-        super()._start_asgi_task(cycle, app)
+        with request_ids.serving(named(cycle)):
+            super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
         if self._refusal is None or self.pipeline or self.transport.is_closing():
@@ -226,6 +230,7 @@ class BoundedProtocol(HttpToolsProtocol):
         body = msgspec.json.encode({"message": message}) + b"\n"
         headers = [
             *self.server_state.default_headers,
+            request_id_of(self._running if self._part is RequestPart.BODY else None, self.headers),
             NOSNIFF,
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),

@@ -115,6 +115,7 @@ def test_a_container_has_no_more_rights_than_it_needs(
     assert host["CapDrop"] == ["ALL"]
     assert "no-new-privileges:true" in host["SecurityOpt"]
     assert 0 < host["Memory"] <= 768 * 1024 * 1024
+    assert 0 < host["PidsLimit"] <= 2048
     assert host["RestartPolicy"]["Name"] == "unless-stopped"
     assert not host["Privileged"]
     status = dict(

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from docker_job.cli.terminal import escaped_json, safe
 from docker_job.errors import DockerJobError
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class App:
 
     def print_json(self, value: Any) -> None:
         """Print a value as one line of JSON on standard output."""
-        click.echo(json_module.dumps(value, ensure_ascii=False, default=str))
+        click.echo(escaped_json(json_module.dumps(value, ensure_ascii=False, default=str)))
 
     def fail(self, what: str, hint: str = "", code: int = OWN_FAILURE) -> NoReturn:
         """End the command with these two lines on standard error."""
@@ -199,7 +200,7 @@ def _report(error: click.ClickException | Failure | DockerJobError, name: str) -
 def _say(what: str, hint: str, code: int) -> int:
     for line in (what, hint):
         if line:
-            click.echo(_printable(line), err=True)
+            click.echo(safe(line), err=True)
     return code
 
 
@@ -207,8 +208,3 @@ def _say_usage(error: click.ClickException, name: str) -> int:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else name
     return _say(error.format_message(), f"See '{path} --help'.", USAGE)
-
-
-def _printable(text: str) -> str:
-    """Return a line that cannot command the terminal; the API may quote what a user wrote."""
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)

@@ -1,6 +1,5 @@
 """The command and its subcommands: one module each, imported when it is used."""
 
-import io
 import sys
 from importlib import import_module
 
@@ -8,6 +7,7 @@ import click
 
 from docker_job import __version__
 from docker_job.cli.app import App, run
+from docker_job.cli.terminal import protect_terminal
 
 COMMANDS = {
     "audit": "audit",
@@ -76,7 +76,5 @@ def group(
 
 def main() -> None:
     """Run `docker-job ARGS…`."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a sign shows another
-            stream.reconfigure(errors="replace")
+    protect_terminal()
     sys.exit(run(group, sys.argv[1:], "docker-job"))

@@ -32,7 +32,7 @@ _LOGGED: dict[Action, str] = {
     "deadletter.drop": "drop of a dead letter asked",
 }
 
-JOBS_OF_A_LINE = 100
+JOBS_OF_A_LINE = 40
 """The most jobs that one log line names.
 
 A line beyond 4 KiB (PIPE_BUF) may be torn by one of another process on the same pipe.
@@ -56,13 +56,21 @@ LOCAL_COMMAND = Actor(address="local command")
 
 
 def log(
-    actor: Actor, action: Action, job_ids: Sequence[int] = (), subject: str | None = None
+    actor: Actor,
+    action: Action,
+    job_ids: Sequence[int] = (),
+    subject: str | None = None,
+    request_ids: Sequence[str | None] = (),
 ) -> None:
-    """Log an act that is committed: a line for each hundred of *job_ids*."""
+    """Log an act that is committed: a line for each forty of *job_ids*.
+
+    *request_ids*: those of the jobs, in their order, where the log's context does not have it.
+    """
     given = {name: value for name, value in _fields(actor, subject).items() if value}
     for start in range(0, max(1, len(job_ids)), JOBS_OF_A_LINE):
-        jobs = job_ids[start : start + JOBS_OF_A_LINE]
-        named = {"jobs": list(jobs)} if jobs else {}
+        end = start + JOBS_OF_A_LINE
+        lists = {"jobs": job_ids[start:end], "request_ids": request_ids[start:end]}
+        named = {name: list(each) for name, each in lists.items() if each}
         _log.info(_LOGGED[action], action=action, **named, **given)
 
 

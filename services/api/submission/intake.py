@@ -5,7 +5,7 @@ Each request waits for the commit of the group that it joins, see `group_commit.
 
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import msgspec
@@ -26,6 +26,7 @@ from services.api.submission.idempotency_store import KeptAnswer
 from services.api.submission.job_ids import JobIds
 from services.api.submission.json_body import BadRequest
 from services.api.submission.request import JobRequest
+from shared import request_ids
 from shared.crash_points import Points
 from shared.events import cloudevents
 from shared.events.events import JobScheduled
@@ -64,6 +65,7 @@ class _Submission:
     trace: str
     caller: Caller
     rerun_of: int | None = None
+    request_id: str | None = field(default_factory=request_ids.current)
 
     @property
     def action(self) -> Action:
@@ -145,9 +147,9 @@ class Intake:
                 await _write(tx.conn, written)
             first = kept if ours else await keys.find_key(tx.conn, key)
         if ours:
-            acts.log(submission.caller.actor, submission.action, [job_id])
             # A crash here loses only the answer: its client repeats the key, and gets it then.
             self._points.reached("api.accepted_once")
+            _log_accepted([submission], [written])
             self._wakeups.wake(RELAY, SOME_CHANGE)
         if first is None:
             raise BadRequest("Idempotency-Key has just expired: send the request again")
@@ -231,14 +233,15 @@ def _compose_one(
     return _Written(job, attempt, fact, _encode(shown), sealed, act)
 
 
-def _log_accepted(group: Sequence[_Submission], composed: "Sequence[Sequence[_Written]]") -> None:
-    """Log the jobs, those of one caller together."""
-    ids: dict[tuple[Actor, Action], list[int]] = {}
+def _log_accepted(group: Sequence[_Submission], composed: Sequence[Sequence[_Written]]) -> None:
+    """Log the jobs, those of one caller together, each with its request's id at the same place."""
+    pairs: dict[tuple[Actor, Action], list[tuple[int, str | None]]] = {}
     for submission, written in zip(group, composed, strict=True):
         act = submission.caller.actor, submission.action
-        ids.setdefault(act, []).extend(each.job.id for each in written)
-    for act, job_ids in ids.items():
-        acts.log(*act, job_ids)
+        accepted = ((each.job.id, submission.request_id) for each in written)
+        pairs.setdefault(act, []).extend(accepted)
+    for act, jobs in pairs.items():
+        acts.log(*act, [job_id for job_id, _ in jobs], request_ids=[each for _, each in jobs])
 
 
 async def _write(conn: Connection, written: Sequence[_Written]) -> None:

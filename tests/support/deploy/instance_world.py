@@ -173,6 +173,7 @@ class FirstBoot:
                 f"RUN_DIR={self._disk}/run",
                 f"DOCKER_JOB_PORT={self.port}",
                 f"COMPOSE_PROJECT_NAME={self._name}",
+                "IMAGES_LOCK=/dev/null",  # the engine has the images by their tags alone
                 f"AWS_ENDPOINT_URL={self._aws.url}",
             )
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from docker_job.cli.app import App
-from docker_job.cli.output.render import safe
+from docker_job.cli.terminal import safe
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

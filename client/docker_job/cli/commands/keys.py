@@ -10,7 +10,8 @@ from docker_job.cli.choosing.asking import confirmed
 from docker_job.cli.choosing.repeating import of_each
 from docker_job.cli.output.figures import NOTHING, age
 from docker_job.cli.output.options import format_option
-from docker_job.cli.output.render import Column, Format, Row, safe, show
+from docker_job.cli.output.render import Column, Format, Row, show
+from docker_job.cli.terminal import safe
 
 SCOPES = ("read", "submit", "admin")
 STYLES = {"revoked": "bright_black"}

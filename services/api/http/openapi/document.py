@@ -36,6 +36,8 @@ second `Authorization`, `Host`, `Idempotency-Key`, `Last-Event-ID`, `Content-Typ
 `Content-Length`. A body is read as JSON in UTF-8, not compressed, whatever its Content-Type is; \
 no member is given twice, and a whole number has neither a point nor an exponent. Times are in \
 UTC; names of durations end in `_seconds`, of money in `_usd`. \
+Every answer has an `X-Request-Id`, which the log lines of the request have too: the request's \
+own, if it is of 1 to 64 letters, digits, `.`, `_` and `-` and begins with a letter or digit. \
 Responses may get more fields: ignore those that you do not know.\
 """
 
@@ -145,7 +147,7 @@ def _meanings(config: HttpConfig) -> dict[str, str]:
         "WrongHost": "There is no API key yet, and `Host` is neither loopback nor configured.",
         "TooMany": "Too many requests: wait for `Retry-After` seconds.",
         "HeadTooLarge": f"The request's head, or its trailers, are larger than {HEAD_BYTES} bytes.",
-        "Crashed": "An internal error; it is logged.",
+        "Crashed": "An internal error; the log has it under the answer's `X-Request-Id`.",
         "Unavailable": "The database or STS does not answer, the service is stopping, or too many "
         "request bodies are being read: try again.",
         "NotReady": "`message` says what is wrong, `missing` names the parts.",
