@@ -9,11 +9,13 @@ from services.api.agents.settings import AgentsConfig, AgentSettings
 from services.api.agents.sts_identity import IdentityConfig, read_role
 from services.api.audit.sweeps import keep_audit_days
 from services.api.engine_settings import EngineSettings, read_engine
+from services.api.http.addresses import Addresses, read_proxies
 from services.api.http.hosts import EVERY_ADDRESS, AllowedHosts, canonical, read_host
 from services.api.http.settings import LARGE_SHARE, BodyBounds, HttpConfig
 from services.api.jobs.fields import MAX_RETRIES
 from services.api.jobs.model import JobRules
 from services.api.jobs.retention import RetentionSettings
+from services.api.keys.rates import read_rate
 from services.api.secrets.sealing import SecretKeys, read_keys
 from services.api.submission import when
 from services.api.submission.request import Bounds
@@ -86,7 +88,9 @@ def from_settings(
         retention=_retention(settings),
         engine=engine,
         compute=urlsplit(settings.text("COMPUTE_URL", compute_url)).scheme or None,
-        keep_changes=_keep_changes(settings),
+        keep_changes=timedelta(
+            hours=settings.number("CHANGES_KEEP_HOURS", 24, least=0.1, most=8760)
+        ),
         keep_dead=keep_dead(settings),
     )
 
@@ -97,10 +101,6 @@ def _retention(settings: Settings) -> RetentionSettings:
         logs_days=settings.days("KEEP_LOGS_DAYS"),
         audit_days=keep_audit_days(settings),
     )
-
-
-def _keep_changes(settings: Settings) -> timedelta:
-    return timedelta(hours=settings.number("CHANGES_KEEP_HOURS", 24, least=0.1, most=8760))
 
 
 def _bounds(
@@ -134,8 +134,10 @@ def _http(settings: Settings, token_key: str) -> HttpConfig:
         token_key=token_key,
         body=_body(settings),
         hosts=_hosts(settings),
-        requests_per_second=settings.number("REQUESTS_PER_SECOND", 0),
-        requests_at_once=settings.number("REQUESTS_AT_ONCE", 100, least=1),
+        addresses=Addresses(read_proxies(settings)),
+        requests=read_rate(settings, "REQUESTS", 50, 200),
+        limits_open=settings.text("REQUESTS_PER_SECOND") is not None,
+        failures=read_rate(settings, "FAILURES", 1, 30),
     )
 
 

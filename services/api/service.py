@@ -11,7 +11,7 @@ from services.api import NAME, PUBLISHES
 from services.api.agents.agent_file import read_agent_file
 from services.api.agents.builds import RECORD_SECONDS, AgentBuilds
 from services.api.agents.groups import AgentGroups
-from services.api.agents.sweeps import ProofSweep
+from services.api.agents.sweeps import CallerSweep, ProofSweep
 from services.api.audit.sweeps import AuditSweep
 from services.api.changes.feed import NUMBER_SECONDS, PRUNE_SECONDS, ChangeFeed
 from services.api.changes.followers import Followers
@@ -26,6 +26,9 @@ from services.api.jobs.overdue import ASK_SECONDS, Overdue
 from services.api.jobs.reception import Reception
 from services.api.jobs.retention_sweeps import RetentionSweep
 from services.api.jobs.sweeps import Sweeps
+from services.api.keys.access import Access
+from services.api.keys.any_key import AnyKey
+from services.api.keys.failures import SWEEP_SECONDS, Failures
 from services.api.offers.handlers import on_offers_priced
 from services.api.processes.siblings import Siblings
 from services.api.submission.intake import Intake
@@ -77,6 +80,7 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
     reception = Reception(ports.clock)
     launch_path = LaunchPath(functools.partial(check, db, ports.bus, queues_of(NAME, PUBLISHES)))
     feed = ChangeFeed(db, config.keep_changes)
+    access = _access(config, ports, siblings)
     builds = AgentBuilds(db, read_agent_file())
     service = Service(
         NAME,
@@ -87,6 +91,11 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
             Sweep("watch_launch_path", launch_path.watch, interval_seconds=WATCH_SECONDS),
             *_prune_sweeps(config, ports, feed),
             Sweep("number_changes", feed.number_changes, interval_seconds=NUMBER_SECONDS),
+            Sweep(
+                "remember_callers",
+                CallerSweep(db, access.failures).remember_callers,
+                interval_seconds=SWEEP_SECONDS,
+            ),
             Sweep("record_build", builds.record_build, interval_seconds=RECORD_SECONDS),
         ),
         publishes=PUBLISHES,
@@ -97,10 +106,22 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
     lifetime_seconds = config.rules.max_lifetime_seconds
     agents = AgentGroups(db, lifetime_seconds, wakeups, reception.arrivals)
     parts = Parts(
-        service, intake, agents, reception, followers, feed, siblings, launch_path, builds
+        service, intake, agents, reception, followers, feed, siblings, launch_path, builds, access
     )
     app = make_app(config, parts)
     return Api(service, intake, agents, app)
+
+
+def _access(config: ApiConfig, ports: Ports, siblings: Siblings) -> Access:
+    any_key = AnyKey(ports.db)
+    failures = Failures(
+        config.http.failures,
+        ports.clock.monotonic,
+        siblings.failures,
+        siblings.proven,
+        any_key=any_key.exists,
+    )
+    return Access(ports.db, any_key, failures)
 
 
 def _prune_sweeps(config: ApiConfig, ports: Ports, feed: ChangeFeed) -> tuple[Sweep, ...]:

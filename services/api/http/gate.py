@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
+from services.api.http.addresses import Addresses
 from services.api.http.hosts import AllowedHosts
 from services.api.http.responses import bearer_of
-from services.api.keys.access import Access, Denied, RateLimit
+from services.api.keys.access import Access, Denied
 from services.api.keys.caller import Caller
+from services.api.keys.rates import RateLimit
+from services.api.keys.sites import site_of
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -24,22 +27,27 @@ def caller_of(request: Request) -> Caller:
 
 @dataclass(frozen=True)
 class Gate:
-    """Wraps endpoints."""
+    """Wraps endpoints. *rate* is that of a key, *open_rate* that of an address without keys."""
 
     access: Access
     rate: RateLimit
+    open_rate: RateLimit | None
     hosts: AllowedHosts
+    addresses: Addresses
 
     def needs(self, scope: str, endpoint: Endpoint) -> Endpoint:
         """Require a key that grants *scope*, and a request rate within the limit."""
 
         async def guarded(request: Request) -> Response:
-            address = request.client.host if request.client else ""
+            address = self.addresses.of(request)
             caller = await self.access.check(bearer_of(request), scope, address)
             refusal = self._refusal(request) if caller.key is None else None
             if refusal is not None:  # there is no key yet
                 raise refusal
-            self.rate.take(caller.key or address)
+            if caller.key is not None:
+                self.rate.take(f"key/{caller.key}")
+            elif self.open_rate is not None:
+                self.open_rate.take(f"address/{site_of(address)}")
             request.scope[_CALLER] = caller
             return await endpoint(request)
 

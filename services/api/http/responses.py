@@ -12,14 +12,15 @@ from starlette.routing import Route
 from services.api.agents.builds import NoSuchBuild
 from services.api.agents.claims import SecretsClosed
 from services.api.agents.refusals import Refused
-from services.api.agents.sts_identity import StsUnavailable
+from services.api.agents.sts_calls import StsUnavailable
 from services.api.dead_letters.letters import LetterInBroker, NoSuchLetter
 from services.api.group_commit import Overloaded, Stopping
 from services.api.http.bodies import NoRoom, TooLarge, TooSlow
 from services.api.http.headers import header_of
 from services.api.jobs.queries import AlreadyOver, NoSuchJob
 from services.api.jobs.retention_sweeps import NotRemovable
-from services.api.keys.access import Denied, TooMany
+from services.api.keys.access import Denied
+from services.api.keys.rates import TooMany
 from services.api.keys.service import KeyNeeded, NoSuchKey
 from services.api.submission.intake import KeyConflict
 from services.api.submission.request import BadRequest

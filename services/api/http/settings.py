@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from services.api.http.addresses import Addresses
 from services.api.http.hosts import AllowedHosts
+from services.api.keys.rates import CallerRate
 
 LARGE_SHARE = 2
 """Large bodies may hold one of this many parts of the budget: see `bodies.py`."""
@@ -22,14 +24,18 @@ class BodyBounds:
 
 @dataclass(frozen=True)
 class HttpConfig:
-    """The settings of the HTTP server and its routes; *requests_per_second* 0: no rate limit.
+    """The settings of the HTTP server and its routes.
 
-    *token_key* keys the hashes of idempotent bodies; *list_page* is the most jobs of one page.
+    *requests* is the rate of each key, and of agents in proportion; with *limits_open*, also of an
+    address while there is no key. *failures* is the rate of an address. *token_key* keys the hashes
+    of idempotent bodies; *list_page* is the most jobs of one page.
     """
 
     token_key: str = field(repr=False)
     body: BodyBounds
     hosts: AllowedHosts
-    requests_per_second: float
-    requests_at_once: float
+    addresses: Addresses
+    requests: CallerRate
+    limits_open: bool
+    failures: CallerRate
     list_page: int = 1000

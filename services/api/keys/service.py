@@ -76,6 +76,8 @@ class KeyService:
             )
             await add_act(tx, actor, "key.create", subject=new.prefix)
         self._changed(new.prefix)
+        if self.access is not None:
+            self.access.failures.remember([new.hashed])
         acts.log(actor, "key.create", subject=new.prefix)
         return CreatedKey(
             key=new.text,

@@ -80,6 +80,17 @@ async def any_key(conn: Connection) -> bool:
     return bool(await conn.fetchval(ANY_KEY))
 
 
+FIND_HASHES = """
+SELECT key_hash FROM api_keys WHERE revoked_at IS NULL
+ORDER BY last_used_at DESC NULLS LAST LIMIT $1
+"""
+
+
+async def find_hashes(conn: Connection, most: int) -> list[bytes]:
+    """Find the hashes of the valid keys, *most* at the most: those that were used last."""
+    return [row["key_hash"] for row in await conn.fetch(FIND_HASHES, most)]
+
+
 LIST_KEYS = f"{_KEYS} ORDER BY created_at, prefix"
 
 

@@ -11,7 +11,7 @@ EVERYWHERE = ("MalformedRequest", "HeadTooSlow", "HeadTooLarge", "Crashed", "Una
 WITH_BODY = ("BadRequest", "TooSlow", "TooLarge")
 WITH_SMALL_BODY = ("BadRequest", "TooSlow", "LargerThanSmall")
 USERS = ("Unauthorized", "Forbidden", "WrongHost", "TooMany")
-AGENTS = ("NoAgent", "NotYours", "AttemptOver")
+AGENTS = ("NoAgent", "NotYours", "AttemptOver", "TooMany")
 
 STATUS_OF = {
     "MalformedRequest": "400",

@@ -95,7 +95,8 @@ OF_LIMITS = {
     "jobs_of_a_page": "The jobs in a page of `GET /list`.",
     "body_bytes": "The size of a request's body.",
     "log_bytes": "The log that is kept of an attempt: its beginning and its end.",
-    "requests_per_second": "The requests of a caller; null: no limit.",
+    "requests_per_second": "The requests of the caller, on average; null: no limit.",
+    "requests_at_once": "The requests of the caller after a pause; null: no limit.",
 }
 
 
@@ -139,7 +140,8 @@ def _described(struct: type[Struct], fields: dict[str, str]) -> dict[str, Schema
 def _about_schema() -> Schema:
     key = an_object({"name": TEXT, "scope": one_of(SCOPES), "project": TEXT})
     limits = {name: described(about, COUNT) for name, about in OF_LIMITS.items()}
-    limits["requests_per_second"] |= {"type": ["number", "null"]}
+    for name in ("requests_per_second", "requests_at_once"):
+        limits[name] |= {"type": ["number", "null"]}
     return an_object(
         {
             "version": described("The release of docker-job.", TEXT),

@@ -213,7 +213,7 @@ def _agent_build() -> dict[str, Any]:
         "agentBuild",
         "Get the agent with this hash, of this release or one of the last.",
         None,
-        ("NoSuchBuild",),
+        ("NoSuchBuild", "TooMany"),
         {"200": _file("That agent. It never changes.", **{"Cache-Control": header("Forever.")})},
         parameters=[sha256],
     )
