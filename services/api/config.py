@@ -8,8 +8,10 @@ from urllib.parse import urlsplit
 from services.api.agents.settings import AgentsConfig, AgentSettings
 from services.api.agents.sts_identity import IdentityConfig, read_role
 from services.api.http.hosts import (
+    DEFAULT_PORTS,
     EVERY_ADDRESS,
     AllowedHosts,
+    Origin,
     canonical,
     is_loopback,
     read_host,
@@ -154,11 +156,14 @@ def _hosts(settings: Settings) -> AllowedHosts:
                 "with commas between them, like jobs.example.com"
             )
     url = settings.text("API_URL")
+    own: set[Origin] = set()
     if url:
         names.add(_host_of(url))
+        parts = urlsplit(url)
+        own.add((parts.scheme, _host_of(url), parts.port or DEFAULT_PORTS.get(parts.scheme)))
     listened = (settings.text("HOST"), settings.text("PUBLISHED_HOST"))
     names |= {canonical(each) for each in listened if each}
-    return AllowedHosts(frozenset(names - EVERY_ADDRESS))
+    return AllowedHosts(frozenset(names - EVERY_ADDRESS), frozenset(own))
 
 
 def _host_of(url: str) -> str:

@@ -126,7 +126,7 @@ async def on_crash(request: Request, error: Exception) -> Response:
 
 
 async def on_denied(_request: Request, error: Exception) -> Response:
-    """Answer a caller whose key is missing, unknown, or of too small a scope."""
+    """Answer a web page, or a caller whose key is missing, unknown, or of too small a scope."""
     if not isinstance(error, Denied):
         raise error
     return _message(error.status, str(error))

@@ -118,9 +118,9 @@ def _meanings(config: HttpConfig) -> dict[str, str]:
         "BadRequest": "A field or parameter is wrong: the message names it and says what is right.",
         "Unauthorized": "The API key is missing, unknown or revoked.",
         "NoAgent": "The token is missing or unknown, or the signature is invalid.",
-        "Forbidden": "The API key's scope does not grant this; or there is no key yet, and a web "
-        "page of another origin sent the request (`Origin`, `Sec-Fetch-Site`).",
-        "WebPage": "There is no API key yet, and a web page of another origin sent the request.",
+        "Forbidden": "The API key's scope does not grant this; or a web page of another origin "
+        "sent the request (`Origin`, `Sec-Fetch-Site`), and it is no read with a key.",
+        "WebPage": "A web page of another origin sent the request (`Origin`, `Sec-Fetch-Site`).",
         "NotYours": "The token is another job's, or the signature not that of an instance of this "
         "deployment.",
         "NoSuchJob": "There is no job with this id.",

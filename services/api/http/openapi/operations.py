@@ -7,7 +7,9 @@ from services.api.http.openapi.shapes import LARGEST_ID, Schema, ref, whole
 JSON = "application/json"
 TEXT: Schema = {"type": "string"}
 
-EVERYWHERE = ("MalformedRequest", "HeadTooSlow", "HeadTooLarge", "Crashed", "Unavailable")
+EVERYWHERE = (
+    "MalformedRequest", "WebPage", "HeadTooSlow", "HeadTooLarge", "Crashed", "Unavailable",
+)  # fmt: skip
 WITH_BODY = ("BadRequest", "TooSlow", "TooLarge")
 WITH_SMALL_BODY = ("BadRequest", "TooSlow", "LargerThanSmall")
 USERS = ("Unauthorized", "Forbidden", "WrongHost", "TooMany")

@@ -237,4 +237,4 @@ def _health(name: str, summary: str, schema: str, *refusals: str) -> dict[str, A
 def _description() -> dict[str, Any]:
     own = {"description": "OpenAPI 3.1.", "content": json_of({"type": "object"})}
     summary = "Get this document."
-    return operation("description", summary, None, ("WebPage", "WrongHost"), {"200": own})
+    return operation("description", summary, None, ("WrongHost",), {"200": own})
