@@ -13,7 +13,7 @@ from services.api.agents.builds import RECORD_SECONDS, AgentBuilds
 from services.api.agents.groups import AgentGroups
 from services.api.agents.sweeps import ProofSweep
 from services.api.changes.feed import NUMBER_SECONDS, PRUNE_SECONDS, ChangeFeed
-from services.api.changes.followers import Followers
+from services.api.changes.followers import MOST, Followers
 from services.api.config import ApiConfig
 from services.api.dead_letters.handlers import on_dead_letters_reported
 from services.api.jobs.availability import record_seconds
@@ -45,6 +45,7 @@ class Api:
     service: Service
     intake: Intake
     agents: AgentGroups
+    followers: Followers
     app: ASGIApp
 
     async def run(self) -> None:
@@ -72,7 +73,7 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
     """Compose the API from its settings and ports; *siblings*: the API's other processes."""
     siblings = siblings or Siblings()
     db, wakeups = ports.db, ports.wakeups
-    followers = Followers(wakeups)
+    followers = Followers(wakeups, MOST // siblings.count)
     reception = Reception(ports.clock)
     launch_path = LaunchPath(functools.partial(check, db, ports.bus, queues_of(NAME, PUBLISHES)))
     feed = ChangeFeed(db, config.keep_changes)
@@ -106,7 +107,7 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
         service, intake, agents, reception, followers, feed, siblings, launch_path, builds
     )
     app = make_app(config, parts)
-    return Api(service, intake, agents, app)
+    return Api(service, intake, agents, followers, app)
 
 
 def _job_sweeps(config: ApiConfig, ports: Ports, reception: Reception) -> tuple[Sweep, ...]:
