@@ -7,16 +7,8 @@ from urllib.parse import urlsplit
 
 from services.api.agents.settings import AgentsConfig, AgentSettings
 from services.api.agents.sts_identity import IdentityConfig, read_role
-from services.api.http.hosts import (
-    DEFAULT_PORTS,
-    EVERY_ADDRESS,
-    AllowedHosts,
-    Origin,
-    canonical,
-    is_loopback,
-    read_host,
-)
-from services.api.http.settings import LARGE_SHARE, BodyBounds, HttpConfig
+from services.api.http.hosts import canonical, is_loopback
+from services.api.http.settings import HttpConfig, read_body_bounds, read_hosts
 from services.api.jobs.fields import MAX_RETRIES
 from services.api.jobs.model import JobRules
 from services.api.jobs.retention import RetentionSettings
@@ -27,8 +19,8 @@ from shared.aws_domains import domain_of
 from shared.events import cost_tags
 from shared.events.requirements import Architecture, Capacity
 from shared.messaging.retention import keep_dead
+from shared.runtime.http_room import CONNECTIONS
 from shared.settings import PREFIX, BadSetting, Settings
-from shared.url import trouble_with_base
 
 REBALANCE = ("note", "replace")
 
@@ -123,54 +115,12 @@ def _bounds(settings: Settings, lifetime: int, *, keeps_secrets: bool, have_role
 def _http(settings: Settings, token_key: str) -> HttpConfig:
     return HttpConfig(
         token_key=token_key,
-        body=_body(settings),
-        hosts=_hosts(settings),
+        body=read_body_bounds(settings),
+        hosts=read_hosts(settings),
         requests_per_second=settings.number("REQUESTS_PER_SECOND", 0),
         requests_at_once=settings.number("REQUESTS_AT_ONCE", 100, least=1),
+        connections=settings.integer("CONNECTIONS", CONNECTIONS, least=100),
     )
-
-
-def _body(settings: Settings) -> BodyBounds:
-    size = settings.integer("BODY_LIMIT_BYTES", 4_194_304, least=1024)
-    least = LARGE_SHARE * size  # otherwise the largest body could never be read
-    total = settings.integer("BODY_BUDGET_BYTES", max(33_554_432, least))
-    if total < least:
-        raise BadSetting(
-            f"{PREFIX}BODY_BUDGET_BYTES is {total}: it must be at least {LARGE_SHARE} times "
-            f"{PREFIX}BODY_LIMIT_BYTES, which is {size}"
-        )
-    seconds = settings.number("BODY_SECONDS", 20, least=0.05)
-    return BodyBounds(size=size, seconds=seconds, total=total)
-
-
-def _hosts(settings: Settings) -> AllowedHosts:
-    """Collect the hosts of the API: listed ones, the agents' URL, and addresses to listen on."""
-    names = set()
-    for listed in (settings.text("ALLOWED_HOSTS") or "").split(","):
-        found = read_host(listed.strip())
-        if found is not None:
-            names.add(found[0])
-        elif listed.strip():
-            raise BadSetting(
-                f"{PREFIX}ALLOWED_HOSTS has {listed.strip()!r}: it must be host names or addresses "
-                "with commas between them, like jobs.example.com"
-            )
-    url = settings.text("API_URL")
-    own: set[Origin] = set()
-    if url:
-        names.add(_host_of(url))
-        parts = urlsplit(url)
-        own.add((parts.scheme, _host_of(url), parts.port or DEFAULT_PORTS.get(parts.scheme)))
-    listened = (settings.text("HOST"), settings.text("PUBLISHED_HOST"))
-    names |= {canonical(each) for each in listened if each}
-    return AllowedHosts(frozenset(names - EVERY_ADDRESS), frozenset(own))
-
-
-def _host_of(url: str) -> str:
-    if (trouble := trouble_with_base(url)) is not None:
-        shown = "" if "@" in url else f" is {url}"  # a login has a password
-        raise BadSetting(f"{PREFIX}API_URL{shown}: {trouble}")
-    return canonical(urlsplit(url).hostname or "")
 
 
 def _rules(

@@ -42,6 +42,7 @@ from shared.runtime.service import Ports, Service, Sweep
 class Api:
     """The API: the service, the loops that accept jobs and serve agents, and the HTTP app."""
 
+    config: ApiConfig
     service: Service
     intake: Intake
     agents: AgentGroups
@@ -107,7 +108,7 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
         service, intake, agents, reception, followers, feed, siblings, launch_path, builds
     )
     app = make_app(config, parts)
-    return Api(service, intake, agents, followers, app)
+    return Api(config, service, intake, agents, followers, app)
 
 
 def _job_sweeps(config: ApiConfig, ports: Ports, reception: Reception) -> tuple[Sweep, ...]:

@@ -29,7 +29,7 @@ LINGER_SECONDS = 2.0
 class JoiningTransport:
     """Joins the writes of one turn of the event loop. All else is *transport*'s own.
 
-    *unread* returns whether the client may still be sending.
+    *unread* returns whether the client may still be sending; *grow* notes what is to be sent.
     """
 
     def __init__(
@@ -37,10 +37,12 @@ class JoiningTransport:
         transport: asyncio.Transport,
         loop: asyncio.AbstractEventLoop,
         unread: Callable[[], bool] = lambda: False,
+        grow: Callable[[int], None] = lambda _count: None,
     ) -> None:
         self._transport = transport
         self._loop = loop
         self._unread = unread
+        self._grow = grow
         self._parts: list[bytes] = []
         self._size = 0
         self._closing: asyncio.TimerHandle | None = None
@@ -56,6 +58,17 @@ class JoiningTransport:
         self._size += len(data)
         if self._size > JOINED_BYTES:
             self._flush()
+        self._grow(len(data))
+
+    def get_write_buffer_size(self) -> int:
+        """Return the bytes that are not sent yet."""
+        return self._size + self._transport.get_write_buffer_size()
+
+    def abort(self) -> None:
+        """Close at once; what is not sent is lost."""
+        self._parts, self._size = [], 0
+        self._stop_waiting()
+        self._transport.abort()
 
     def is_closing(self) -> bool:
         """Return whether nothing more is read or answered."""

@@ -7,18 +7,14 @@ what is no HTTP before the requests in front of it, and HTTP/1.0 in chunks. Refu
 """
 
 import asyncio
-import enum
+import contextlib
 from typing import cast
 
 import httptools
-import msgspec
 from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from shared.runtime.http_connection import RequestPart, RoomyProtocol
 from shared.runtime.http_flow import (
     JoiningTransport,
     PatientFlow,
@@ -33,42 +29,34 @@ HEAD_BYTES = 65_536
 LARGE_HEAD = f"the request's head is larger than {HEAD_BYTES} bytes"
 LARGE_TRAILER = f"the request has more than {HEAD_BYTES} bytes of trailers or chunk extensions"
 
-NOSNIFF = (b"x-content-type-options", b"nosniff")
-"""A header of every answer: no browser may take a text, such as a log, for a page."""
+READ_BYTES = 65_536
+"""The most bytes that are read at once. asyncio's own bound is four times as much (`max_size`)."""
+
+WAITING_REQUESTS = 100
+"""The most requests of a connection that wait for the answer to the one before them."""
 
 
 class Malformed(Exception):
     """The head is no request to this server. The message says why."""
 
 
-class RequestPart(enum.Enum):
-    """The part of a request that is being read."""
-
-    NONE = 0
-    HEAD = 1
-    BODY = 2
-
-
-class BoundedProtocol(HttpToolsProtocol):
+class BoundedProtocol(RoomyProtocol):
     """One connection."""
 
     head_seconds = 20.0
     """The time in which a head must arrive, from the connection's or its own first byte on."""
 
-    _part = RequestPart.NONE
     _coding: bytes | None = None
-    _head_bytes = 0
     _mixed = False
     """The read has brought other data too than what `_head_bytes` counts."""
 
     _asked = False
     _head_timer: asyncio.TimerHandle | None = None
-    _running: RequestResponseCycle | None = None
-    _refusal: bytes | None = None
-    """The last answer of this connection; empty: there is none, it is only closed."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        joining = JoiningTransport(transport, self.loop, self._may_be_sending)
+        with contextlib.suppress(AttributeError):  # of another loop's transport
+            transport.max_size = READ_BYTES  # type: ignore[attr-defined]
+        joining = JoiningTransport(transport, self.loop, self._may_be_sending, self.room.grow)
         super().connection_made(cast("asyncio.Transport", joining))
         self.flow = PatientFlow(self.transport, self.pipeline)
         self._expect_head()
@@ -90,6 +78,7 @@ class BoundedProtocol(HttpToolsProtocol):
             large = self._part is RequestPart.HEAD and len(self.url) >= HEAD_BYTES
             self._refuse(*((431, LARGE_HEAD) if large else (400, _reason_of(error))))
             return
+        self.room.grow(len(data))
         if not self._mixed:  # else it counts from the next read on
             self._head_bytes += len(data)
         if self.transport.is_closing():
@@ -118,6 +107,8 @@ class BoundedProtocol(HttpToolsProtocol):
     # -- callbacks of the parser
 
     def on_message_begin(self) -> None:
+        if len(self.pipeline) >= WAITING_REQUESTS:
+            raise Malformed(f"{WAITING_REQUESTS} requests of this connection wait for their turn")
         super().on_message_begin()
         self._mixed = self._mixed or self._asked
         self._coding = None
@@ -223,16 +214,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _refuse(self, status: int, message: str) -> None:
         """Answer and close, after the answers that are due before."""
         self._stop_timer()
-        body = msgspec.json.encode({"message": message}) + b"\n"
-        headers = [
-            *self.server_state.default_headers,
-            NOSNIFF,
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(body)),
-            (b"connection", b"close"),
-        ]
-        head = b"".join(b"%s: %s\r\n" % each for each in headers)
-        self._refusal = STATUS_LINE[status] + head + b"\r\n" + body
+        self._refusal = self._refusal_of(status, message)
         if self._give_up_request() if self._part is RequestPart.BODY else self._all_answered():
             self._end()
 

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.api.http.headers import CALL, marked, single_of, trouble_with
 from services.api.http.hosts import NO_MORE_HOSTS, AllowedHosts
 from services.api.http.responses import malformed, on_crash
-from shared.runtime.http_protocol import NOSNIFF
+from shared.runtime.http_connection import NOSNIFF
 
 
 class Application(Starlette):

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from services.api.http.bodies import SMALL_BYTES
+from services.api.http.bodies import REPORT_BYTES, SMALL_BYTES
 from services.api.http.openapi import (
     agents,
     dead_letters,
@@ -137,11 +137,13 @@ def _meanings(config: HttpConfig) -> dict[str, str]:
         "the message names, handles these.",
         "TooLarge": f"The body is larger than {config.body.size} bytes.",
         "LargerThanSmall": f"The body is larger than {min(SMALL_BYTES, config.body.size)} bytes.",
+        "LargerThanReport": f"The body is larger than {min(REPORT_BYTES, config.body.size)} bytes.",
         "WrongHost": "There is no API key yet, and `Host` is neither loopback nor configured.",
-        "TooMany": "Too many requests: wait for `Retry-After` seconds.",
+        "TooMany": "Too many requests or followers, or too many jobs wait: wait for `Retry-After` "
+        "seconds.",
         "HeadTooLarge": f"The request's head, or its trailers, are larger than {HEAD_BYTES} bytes.",
         "Crashed": "An internal error; it is logged.",
-        "Unavailable": "The database or STS does not answer, the service is stopping, or too many "
-        "request bodies are being read: try again.",
+        "Unavailable": "The database or STS does not answer, the service is stopping, or requests "
+        "use up its memory: try again.",
         "NotReady": "`message` says what is wrong, `missing` names the parts.",
     }

@@ -12,6 +12,7 @@ EVERYWHERE = (
 )  # fmt: skip
 WITH_BODY = ("BadRequest", "TooSlow", "TooLarge")
 WITH_SMALL_BODY = ("BadRequest", "TooSlow", "LargerThanSmall")
+WITH_REPORT = ("BadRequest", "TooSlow", "LargerThanReport")
 USERS = ("Unauthorized", "Forbidden", "WrongHost", "TooMany")
 AGENTS = ("NoAgent", "NotYours", "AttemptOver")
 
@@ -35,6 +36,7 @@ STATUS_OF = {
     "LetterInBroker": "409",
     "TooLarge": "413",
     "LargerThanSmall": "413",
+    "LargerThanReport": "413",
     "WrongHost": "421",
     "TooMany": "429",
     "HeadTooLarge": "431",
