@@ -47,6 +47,9 @@ class RoomyProtocol(HttpToolsProtocol):
     _refusal: bytes | None = None
     """The last answer of this connection; empty: there is none, it is only closed."""
 
+    _unparsed = b""
+    """What has come behind requests that wait for their turn."""
+
     _unread_timer: asyncio.TimerHandle | None = None
 
     def __init__(self, *args: Any, room: Room | None = None, **kwargs: Any) -> None:
@@ -105,7 +108,7 @@ class RoomyProtocol(HttpToolsProtocol):
 
     def buffered(self) -> int:
         """Return the bytes that wait here for the application, or for the client to read them."""
-        size: int = self.transport.get_write_buffer_size()
+        size: int = self.transport.get_write_buffer_size() + len(self._unparsed)
         if self._part is not RequestPart.NONE:
             size += self._head_bytes
         return size + sum(map(_size_of, self._cycles()))
@@ -119,7 +122,7 @@ class RoomyProtocol(HttpToolsProtocol):
         asked = self._part is not RequestPart.NONE or any(
             not each.response_complete for each in cycles
         )
-        self._refusal = b""  # nothing more is parsed
+        self._refusal, self._unparsed = b"", b""  # nothing more is parsed
         self.pipeline.clear()
         for cycle in cycles:
             cycle.disconnected = True

@@ -5,7 +5,7 @@ time of a small request.
 """
 
 import asyncio
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn._types import (
@@ -102,12 +102,12 @@ class JoiningTransport:
 class PatientFlow(FlowControl):
     """Reads nothing while a request waits for its turn: each read may bring thousands more."""
 
-    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
+    def __init__(self, transport: asyncio.Transport, has_waiting: Callable[[], bool]) -> None:
         super().__init__(transport)
-        self._waiting = waiting
+        self._has_waiting = has_waiting
 
     def resume_reading(self) -> None:
-        if not self._waiting:
+        if not self._has_waiting():
             super().resume_reading()
 
 

@@ -32,8 +32,9 @@ LARGE_TRAILER = f"the request has more than {HEAD_BYTES} bytes of trailers or ch
 READ_BYTES = 65_536
 """The most bytes that are read at once. asyncio's own bound is four times as much (`max_size`)."""
 
-WAITING_REQUESTS = 100
-"""The most requests of a connection that wait for the answer to the one before them."""
+PARSED_BYTES = 4096
+"""The most bytes that are parsed at once: of small requests, some hundred wait for their turn then,
+and what follows them stays as it came."""
 
 
 class Malformed(Exception):
@@ -58,7 +59,7 @@ class BoundedProtocol(RoomyProtocol):
             transport.max_size = READ_BYTES  # type: ignore[attr-defined]
         joining = JoiningTransport(transport, self.loop, self._may_be_sending, self.room.grow)
         super().connection_made(cast("asyncio.Transport", joining))
-        self.flow = PatientFlow(self.transport, self.pipeline)
+        self.flow = PatientFlow(self.transport, self._has_waiting)
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -70,6 +71,20 @@ class BoundedProtocol(RoomyProtocol):
         if self._refusal is not None or self.transport.is_closing():
             return  # nothing more is answered
         self._unset_keepalive_if_required()
+        self.room.grow(len(data))
+        self._unparsed += data
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Read what has come, up to a request that waits for its turn."""
+        while self._unparsed and not self.pipeline:
+            if self._refusal is not None or self.transport.is_closing():
+                self._unparsed = b""
+                return
+            data, self._unparsed = self._unparsed[:PARSED_BYTES], self._unparsed[PARSED_BYTES:]
+            self._read(data)
+
+    def _read(self, data: bytes) -> None:
         self._mixed = False
         try:
             self._parse(data)
@@ -78,7 +93,6 @@ class BoundedProtocol(RoomyProtocol):
             large = self._part is RequestPart.HEAD and len(self.url) >= HEAD_BYTES
             self._refuse(*((431, LARGE_HEAD) if large else (400, _reason_of(error))))
             return
-        self.room.grow(len(data))
         if not self._mixed:  # else it counts from the next read on
             self._head_bytes += len(data)
         if self.transport.is_closing():
@@ -107,8 +121,6 @@ class BoundedProtocol(RoomyProtocol):
     # -- callbacks of the parser
 
     def on_message_begin(self) -> None:
-        if len(self.pipeline) >= WAITING_REQUESTS:
-            raise Malformed(f"{WAITING_REQUESTS} requests of this connection wait for their turn")
         super().on_message_begin()
         self._mixed = self._mixed or self._asked
         self._coding = None
@@ -204,9 +216,14 @@ class BoundedProtocol(RoomyProtocol):
     def on_response_complete(self) -> None:
         if self._refusal is None or self.pipeline or self.transport.is_closing():
             super().on_response_complete()
+            self._read_on()
+            self.flow.resume_reading()
             return
         self.server_state.total_requests += 1
         self._end()
+
+    def _has_waiting(self) -> bool:
+        return bool(self.pipeline or self._unparsed)
 
     def _all_answered(self) -> bool:
         return not self._asked or self.cycle.response_complete
