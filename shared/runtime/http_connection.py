@@ -52,9 +52,9 @@ class RoomyProtocol(HttpToolsProtocol):
 
     _unread_timer: asyncio.TimerHandle | None = None
 
-    def __init__(self, *args: Any, room: Room | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, room: Room, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.room = room or Room()
+        self.room = room
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)

@@ -56,11 +56,9 @@ class Room:
         self._all: set[Connection] = set()
         self._waiting: dict[Connection, None] = {}
         """Those that wait for their clients, the longest first."""
+        self._counting = False
         self._grown = 0
         """The bytes that were buffered at the last count, and all that came since."""
-
-    def __len__(self) -> int:
-        return len(self._all)
 
     def enter(self, connection: Connection) -> None:
         """Add a connection, which waits for its client; give one up if there are too many."""
@@ -89,9 +87,12 @@ class Room:
         All that is buffered is counted only when it might be too much.
         """
         self._grown += count
-        if self._grown > self.most_bytes:
+        if self._grown > self.most_bytes and not self._counting:
+            self._counting = True  # those given up are sent an answer, which comes here too
+            total = self._count()
             # Never at each byte, however near the bound is.
-            self._grown = min(self._count(), self.most_bytes * 7 // 8)
+            self._grown = min(total, self.most_bytes * 7 // 8)
+            self._counting = False
 
     def _count(self) -> int:
         """Return the bytes that are buffered, after the largest were given up if need be."""
