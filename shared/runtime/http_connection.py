@@ -116,13 +116,16 @@ class RoomyProtocol(HttpToolsProtocol):
     def give_up(self, *, linger: bool) -> None:
         """Close it, as `room.Connection` describes."""
         self._stop_unread_timer()
+        if self.transport.is_closing():  # it lingers, and is to wait no longer
+            self.transport.abort()
+            return
         unsent = self.transport.get_write_buffer_size() > 0
         cycles = self._cycles()
         begun = any(each.response_started and not each.response_complete for each in cycles)
         asked = self._part is not RequestPart.NONE or any(
             not each.response_complete for each in cycles
         )
-        self._refusal, self._unparsed = b"", b""  # nothing more is parsed
+        self._refusal, self._unparsed, self._head_bytes = b"", b"", 0  # nothing more is parsed
         self.pipeline.clear()
         for cycle in cycles:
             cycle.disconnected = True

@@ -89,10 +89,11 @@ class Room:
         self._grown += count
         if self._grown > self.most_bytes and not self._counting:
             self._counting = True  # those given up are sent an answer, which comes here too
-            total = self._count()
-            # Never at each byte, however near the bound is.
-            self._grown = min(total, self.most_bytes * 7 // 8)
-            self._counting = False
+            try:
+                # Never at each byte, however near the bound is.
+                self._grown = min(self._count(), self.most_bytes * 7 // 8)
+            finally:
+                self._counting = False
 
     def _count(self) -> int:
         """Return the bytes that are buffered, after the largest were given up if need be."""
