@@ -25,8 +25,8 @@ from fake_aws.launching import Launching
 from fake_aws.machines import Machines
 from fake_aws.metadata import Metadata
 from fake_aws.moto_side import MotoSide
-from fake_aws.permissions import Permissions
 from fake_aws.pages import refuse_pages
+from fake_aws.permissions import Permissions
 from fake_aws.plans import Plans
 from fake_aws.pools import Pools
 from fake_aws.prices import Prices

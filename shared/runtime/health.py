@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from shared.runtime.http_server import http_server, listen
 from shared.runtime.http_room import Room
+from shared.runtime.http_server import http_server, listen
 from shared.runtime.readiness import Readiness, answer
 from shared.settings import PREFIX, BadSetting, Settings
 

@@ -163,7 +163,7 @@ async def test_where_a_key_is_needed_any_host_is_answered_and_a_page_may_only_re
 
 @pytest.mark.parametrize("needs_key", [False, True])
 async def test_no_route_is_called_by_a_page_of_another_origin(
-    world: World, clock: VirtualClock, needs_key: bool
+    world: World, clock: VirtualClock, *, needs_key: bool
 ) -> None:
     agent = await world.running()
     key = await key_of(world, clock) if needs_key else {}
@@ -188,7 +188,7 @@ async def test_no_route_is_called_by_a_page_of_another_origin(
 
 @pytest.mark.parametrize("needs_key", [False, True])
 async def test_no_preflight_is_granted(
-    world: World, clock: VirtualClock, needs_key: bool
+    world: World, clock: VirtualClock, *, needs_key: bool
 ) -> None:
     """Of CORS (fetch.spec.whatwg.org) and of private networks (wicg.github.io)."""
     if needs_key:

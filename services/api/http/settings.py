@@ -21,8 +21,7 @@ LARGE_SHARE = 2
 
 @dataclass(frozen=True)
 class BodyBounds:
-    """Limits of a request body: size and time; `total`: the size of all bodies at once, in all
-    processes.
+    """Limits of a request body: size and time; `total`: the size of all bodies of all processes.
 
     Sizes in bytes.
     """

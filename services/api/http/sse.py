@@ -20,6 +20,7 @@ DATA_ONLY = {"X-Content-Type-Options": "nosniff"}
 EVENTS = "text/event-stream"
 EVENT_HEADERS = {**DATA_ONLY, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
+
 class Followed(StreamingResponse):
     """A response of events, which holds a follower's place of *key* until it has ended.
 
