@@ -90,7 +90,8 @@ class Flooded:
         found = Counter(each.result() for each in sending)
         print(
             f"\n{base // MIB} MiB before; {len(many)} connections: {dict(found)}; "
-            f"{size // MIB} MiB, {self.peak // MIB} at the peak; a genuine call took {slowest:.2f} s at most"
+            f"{size // MIB} MiB, {self.peak // MIB} at the peak; "
+            f"a genuine call took {slowest:.2f} s at most"
         )
         for _, writer in self._opened:
             writer.transport.abort()
