@@ -131,7 +131,8 @@ def compose(
         have_role=have_role(setup.compute_url, os.environ),
         compute_url=setup.compute_url,
     )
-    get_logger(service="api").info(api_config.describe_local_images(config))
+    for line in config.engine.described():
+        get_logger(service="api").info(line)
     api = api_service.build(config, ports["api"])
     launcher = launcher_config.from_settings(
         settings,

@@ -39,6 +39,17 @@ class StatsFilters(TypedDict, total=False):
     by: str | None
 
 
+class AuditFilters(TypedDict, total=False):
+    """Filters of the audit trail. *key* is a prefix; *since*, *until*: a time, or an age."""
+
+    job: int | None
+    key: str | None
+    project: str | None
+    action: str | None
+    since: str | datetime | None
+    until: str | datetime | None
+
+
 def encode(parameters: Mapping[str, object]) -> list[tuple[str, str]]:
     """Return the parameters that are given; several values are a parameter given several times."""
     found: list[tuple[str, str]] = []

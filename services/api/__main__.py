@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.api import CONSUMES, NAME
-from services.api.config import ApiConfig, describe_local_images, from_settings
+from services.api.config import ApiConfig, from_settings
 from services.api.http.server import (
     CannotListen,
     bind_for_each,
@@ -91,7 +91,8 @@ def serve(settings: Settings) -> int:
         sockets = bind_for_each(_host(settings), port, count)
     except CannotListen as error:
         raise BadSetting(str(error)) from None
-    get_logger(service=NAME).info(describe_local_images(config))
+    for line in config.engine.described():
+        get_logger(service=NAME).info(line)
     siblings = Siblings(count)
     inherited = [Inherited(sock, siblings) for sock in sockets]
     programs = [functools.partial(_serve_at, each, inherited) for each in inherited]

@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 
 from services.api.agents.settings import AgentsConfig, AgentSettings
 from services.api.agents.sts_identity import IdentityConfig, read_role
-from services.api.http.hosts import canonical, is_loopback
+from services.api.audit.sweeps import keep_audit_days
+from services.api.engine_settings import EngineSettings, read_engine
 from services.api.http.settings import HttpConfig, read_body_bounds, read_hosts
 from services.api.jobs.fields import MAX_RETRIES
 from services.api.jobs.model import JobRules
@@ -39,6 +40,7 @@ class ApiConfig:
     secret_keys: SecretKeys | None
     retention: RetentionSettings
     keep_changes: timedelta
+    engine: EngineSettings
     compute: str | None = None
     keep_dead: timedelta | None = None
 
@@ -66,27 +68,33 @@ def from_settings(
     grace = settings.integer("STOP_GRACE_SECONDS", 10)
     heartbeat = settings.number("HEARTBEAT_SECONDS", 5, least=0.1)
     rules = _rules(settings, lifetime, grace, heartbeat, compute_url)
+    engine = read_engine(settings, compute_url)
     return ApiConfig(
         rules=rules,
-        bounds=_bounds(
-            settings, lifetime, keeps_secrets=secret_keys is not None, have_role=have_role
-        ),
+        bounds=_bounds(settings, lifetime, secret_keys, engine, have_role=have_role),
         agents=AgentsConfig(
             deployment=deployment,
             token_key=token_key,
             rules=rules,
-            agent=_for_agents(settings, heartbeat, grace, compute_url),
+            agent=_for_agents(settings, heartbeat, grace, engine),
             identity=_identity(settings, deployment),
             secret_keys=secret_keys,
         ),
         http=_http(settings, token_key),
         secret_keys=secret_keys,
-        retention=RetentionSettings(
-            jobs_days=settings.days("KEEP_JOBS_DAYS"), logs_days=settings.days("KEEP_LOGS_DAYS")
-        ),
+        retention=_retention(settings),
+        engine=engine,
         compute=urlsplit(settings.text("COMPUTE_URL", compute_url)).scheme or None,
         keep_changes=_keep_changes(settings),
         keep_dead=keep_dead(settings),
+    )
+
+
+def _retention(settings: Settings) -> RetentionSettings:
+    return RetentionSettings(
+        jobs_days=settings.days("KEEP_JOBS_DAYS"),
+        logs_days=settings.days("KEEP_LOGS_DAYS"),
+        audit_days=keep_audit_days(settings),
     )
 
 
@@ -94,7 +102,14 @@ def _keep_changes(settings: Settings) -> timedelta:
     return timedelta(hours=settings.number("CHANGES_KEEP_HOURS", 24, least=0.1, most=8760))
 
 
-def _bounds(settings: Settings, lifetime: int, *, keeps_secrets: bool, have_role: bool) -> Bounds:
+def _bounds(
+    settings: Settings,
+    lifetime: int,
+    secret_keys: SecretKeys | None,
+    engine: EngineSettings,
+    *,
+    have_role: bool,
+) -> Bounds:
     try:
         timezone = when.zone(settings.text("TIMEZONE", "UTC")).key
     except when.BadTime as error:
@@ -105,10 +120,11 @@ def _bounds(settings: Settings, lifetime: int, *, keeps_secrets: bool, have_role
         default_capacity=_capacity(settings),
         default_architecture=_default_architecture(settings),
         default_retries=settings.integer("RETRIES", 0, most=MAX_RETRIES),
-        keeps_secrets=keeps_secrets,
+        keeps_secrets=secret_keys is not None,
         region=_compute_region(settings),
         have_role=have_role,
         cost_tags=cost_tags.read_names(settings),
+        registries=engine.registries,
     )
 
 
@@ -213,7 +229,7 @@ def _identity(settings: Settings, deployment: str) -> IdentityConfig | None:
 
 
 def _for_agents(
-    settings: Settings, heartbeat: float, grace: int, compute_url: str
+    settings: Settings, heartbeat: float, grace: int, engine: EngineSettings
 ) -> AgentSettings:
     return AgentSettings(
         heartbeat_seconds=heartbeat,
@@ -224,23 +240,7 @@ def _for_agents(
         log_limit_bytes=settings.integer("LOG_LIMIT_BYTES", 1_048_576),
         error_tail_lines=settings.integer("ERROR_TAIL_LINES", 20, least=1),
         pull_retry_seconds=settings.number("PULL_RETRY_SECONDS", 300),
-        local_images=_local_images(settings, compute_url),
+        local_images=engine.local_images,
+        registries_refused=engine.registries.refused_networks,
+        registries_allowed=engine.registries.allowed,
     )
-
-
-def _local_images(settings: Settings, compute_url: str) -> bool:
-    """Read whether an image that only the agent's machine has is used after a failed pull.
-
-    That is meant for images built where the jobs run, by whoever may use the API: by default on a
-    machine of one's own alone.
-    """
-    compute = urlsplit(settings.text("COMPUTE_URL", compute_url)).scheme
-    host = settings.text("PUBLISHED_HOST") or settings.text("HOST", "127.0.0.1")
-    is_own = compute == "process" or (compute == "docker" and is_loopback(canonical(host)))
-    return settings.choice("LOCAL_IMAGES", "yes" if is_own else "no", ("yes", "no")) == "yes"
-
-
-def describe_local_images(config: ApiConfig) -> str:
-    """Say in one line, for the start, what becomes of images that only an agent's machine has."""
-    used = "used after a failed pull" if config.agents.agent.local_images else "not used"
-    return f"images that only the instance's machine has are {used} ({PREFIX}LOCAL_IMAGES)"

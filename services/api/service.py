@@ -12,6 +12,7 @@ from services.api.agents.agent_file import read_agent_file
 from services.api.agents.builds import RECORD_SECONDS, AgentBuilds
 from services.api.agents.groups import AgentGroups
 from services.api.agents.sweeps import ProofSweep
+from services.api.audit.sweeps import AuditSweep
 from services.api.changes.feed import NUMBER_SECONDS, PRUNE_SECONDS, ChangeFeed
 from services.api.changes.followers import MOST, Followers
 from services.api.config import ApiConfig
@@ -86,15 +87,8 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
         sweeps=(
             *_job_sweeps(config, ports, reception),
             Sweep("watch_launch_path", launch_path.watch, interval_seconds=WATCH_SECONDS),
-            Sweep(
-                "prune_jobs",
-                RetentionSweep(db, config.rules, config.retention).prune_jobs,
-                interval_seconds=3600,
-            ),
-            Sweep("prune_keys", KeySweep(db).prune_keys, interval_seconds=3600),
+            *_prune_sweeps(config, ports, feed),
             Sweep("number_changes", feed.number_changes, interval_seconds=NUMBER_SECONDS),
-            Sweep("prune_changes", feed.prune_changes, interval_seconds=PRUNE_SECONDS),
-            Sweep("prune_proofs", ProofSweep(db).prune_proofs, interval_seconds=3600),
             Sweep("record_build", builds.record_build, interval_seconds=RECORD_SECONDS),
         ),
         publishes=PUBLISHES,
@@ -109,6 +103,20 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
     )
     app = make_app(config, parts)
     return Api(config, service, intake, agents, followers, app)
+
+
+def _prune_sweeps(config: ApiConfig, ports: Ports, feed: ChangeFeed) -> tuple[Sweep, ...]:
+    db, kept = ports.db, config.retention
+    passes = {
+        "prune_jobs": RetentionSweep(db, config.rules, kept).prune_jobs,
+        "prune_keys": KeySweep(db).prune_keys,
+        "prune_proofs": ProofSweep(db).prune_proofs,
+        "prune_audit": AuditSweep(db, kept.audit_days).prune_audit,
+    }
+    return (
+        *(Sweep(name, each, interval_seconds=3600) for name, each in passes.items()),
+        Sweep("prune_changes", feed.prune_changes, interval_seconds=PRUNE_SECONDS),
+    )
 
 
 def _job_sweeps(config: ApiConfig, ports: Ports, reception: Reception) -> tuple[Sweep, ...]:

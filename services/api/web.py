@@ -28,12 +28,14 @@ from services.api.http.reception import counted
 from services.api.http.responses import ERROR_HANDLERS
 from services.api.http.routes.about import AboutRoute
 from services.api.http.routes.agents import AgentRoutes
+from services.api.http.routes.audit import AuditRoute
 from services.api.http.routes.dead_letters import DeadLetterRoutes
 from services.api.http.routes.description import DescriptionRoute
 from services.api.http.routes.events import EventRoutes
 from services.api.http.routes.health import HealthRoutes
 from services.api.http.routes.instances import InstancesRoute
 from services.api.http.routes.jobs import JobRoutes
+from services.api.http.routes.keys import KeyRoutes
 from services.api.http.routes.listing import ListRoute
 from services.api.http.routes.logs import LogRoutes
 from services.api.http.routes.plan import PlanRoutes
@@ -46,6 +48,7 @@ from services.api.jobs.queries import JobService
 from services.api.jobs.reception import Reception
 from services.api.jobs.retention_sweeps import RecordService
 from services.api.keys.access import Access, RateLimit
+from services.api.keys.service import KeyService
 from services.api.processes.siblings import Siblings
 from services.api.submission.intake import Intake
 from services.api.submission.rerun import Reruns
@@ -93,6 +96,7 @@ def make_app(config: ApiConfig, parts: Parts) -> ASGIApp:
             ),
             *_record_routes(gate, RecordRoutes(db, RecordService(db, config.rules))),
             *_dead_letter_routes(gate, DeadLetterRoutes(LetterService(db, ports.wakeups))),
+            *_key_routes(gate, KeyRoutes(KeyService(db, access), bodies), AuditRoute(db)),
             *_agent_routes(agents, parts.reception),
             *_health_routes(HealthRoutes(parts.service.look, functools.partial(paused, db))),
             *_description_routes(gate, DescriptionRoute(text(config.http, config.bounds).encode())),
@@ -180,6 +184,16 @@ def _dead_letter_routes(gate: Gate, letters: DeadLetterRoutes) -> list[Route]:
         _route("GET", one, gate.needs(admin, letters.show)),
         _route("POST", f"{one}/redrive", gate.needs(admin, letters.redrive)),
         _route("DELETE", one, gate.needs(admin, letters.drop)),
+    ]
+
+
+def _key_routes(gate: Gate, keys: KeyRoutes, audit: AuditRoute) -> list[Route]:
+    admin = "admin"
+    return [
+        _route("GET", "/keys", gate.needs(admin, keys.list_keys)),
+        _route("POST", "/keys", gate.needs(admin, keys.create)),
+        _route("DELETE", "/keys/{prefix}", gate.needs(admin, keys.revoke)),
+        _route("GET", "/audit", gate.needs(admin, audit.audit)),
     ]
 
 

@@ -375,7 +375,7 @@ def test_an_engine_that_is_away_for_a_moment_costs_no_attempt(tmp_path: Path) ->
 
     [noted] = api.lines("docker-job")
     assert noted.startswith(
-        f"[docker-job: the engine could not pull the image: {NO_DAEMON}; trying again in "
+        "[docker-job: the engine could not pull the image: the engine does not answer; trying "
     )
     [reported] = api.callbacks
     assert "pull_failed" not in reported

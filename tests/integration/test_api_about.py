@@ -16,6 +16,7 @@ async def test_it_says_what_a_client_needs_to_know(world: World) -> None:
         "now": "2026-01-01T00:00:00Z",
         "key": None,
         "compute": None,
+        "registries_refused": ["loopback", "link-local", "private"],
         "timezone": "UTC",
         "limits": {
             "max_lifetime_seconds": 86_400,

@@ -4,6 +4,7 @@ from types import TracebackType
 from typing import Self
 
 from docker_job._async.following import FollowingCalls
+from docker_job._async.keys import KeyCalls
 from docker_job._async.reports import ReportCalls
 from docker_job._async.transport import Transport
 from docker_job.target import Target, find_target
@@ -12,7 +13,7 @@ TIMEOUT_SECONDS = 30.0
 RETRIES = 3
 
 
-class AsyncClient(FollowingCalls, ReportCalls):
+class AsyncClient(FollowingCalls, ReportCalls, KeyCalls):
     """The API of docker-job.
 
     *url*, *key*: default to DOCKER_JOB_URL and DOCKER_JOB_KEY (or DOCKER_JOB_KEY_FILE), then to

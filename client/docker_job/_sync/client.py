@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import Self
 
 from docker_job._sync.following import FollowingCalls
+from docker_job._sync.keys import KeyCalls
 from docker_job._sync.reports import ReportCalls
 from docker_job._sync.transport import Transport
 from docker_job.target import Target, find_target
@@ -13,7 +14,7 @@ TIMEOUT_SECONDS = 30.0
 RETRIES = 3
 
 
-class Client(FollowingCalls, ReportCalls):
+class Client(FollowingCalls, ReportCalls, KeyCalls):
     """The API of docker-job.
 
     *url*, *key*: default to DOCKER_JOB_URL and DOCKER_JOB_KEY (or DOCKER_JOB_KEY_FILE), then to

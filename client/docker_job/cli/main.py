@@ -10,6 +10,7 @@ from docker_job import __version__
 from docker_job.cli.app import App, run
 
 COMMANDS = {
+    "audit": "audit",
     "completion": "completion",
     "context": "contexts",
     "cost": "stats",
@@ -19,6 +20,7 @@ COMMANDS = {
     "inspect": "inspect",
     "install-plugin": "plugin",
     "instances": "instances",
+    "key": "keys",
     "login": "login",
     "logout": "login",
     "logs": "logs",

@@ -20,6 +20,7 @@ from services.api.http.headers import header_of
 from services.api.jobs.queries import AlreadyOver, NoSuchJob
 from services.api.jobs.retention_sweeps import NotRemovable
 from services.api.keys.access import Denied, TooMany
+from services.api.keys.service import KeyNeeded, NoSuchKey
 from services.api.shares import ShareUsed
 from services.api.submission.intake import KeyConflict
 from services.api.submission.request import BadRequest
@@ -64,6 +65,8 @@ _STATUSES: dict[type[Exception], int] = {
     KeyConflict: 409,
     NoSuchLetter: 404,
     LetterInBroker: 409,
+    NoSuchKey: 404,
+    KeyNeeded: 409,
     TooLarge: 413,
     TooSlow: 408,
     Stopping: 503,

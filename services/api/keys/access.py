@@ -101,6 +101,11 @@ class Access:
         known = key is not None and secrets.compare_digest(key.key_hash, tokens.token_hash(bearer))
         return key if known else None
 
+    def forget(self, prefix: str) -> None:
+        """Drop what is cached of the key *prefix*, and whether there is any."""
+        self._known.pop(prefix, None)
+        self._any_key = (float("-inf"), False)
+
     async def _find(self, prefix: str) -> ApiKey | None:
         now = self.db.clock.now()
         seconds = now.timestamp()

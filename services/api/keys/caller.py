@@ -2,6 +2,7 @@
 
 from msgspec import Struct
 
+from services.api.audit.acts import Actor
 from shared.events.requirements import DEFAULT_PROJECT
 
 
@@ -16,6 +17,16 @@ class Caller(Struct, frozen=True, kw_only=True):
     scope: str = "admin"
     project: str = DEFAULT_PROJECT
     address: str = ""
+
+    @property
+    def actor(self) -> Actor:
+        """Return it as the audit trail names it."""
+        return Actor(
+            key=self.key,
+            key_name=self.name,
+            project=None if self.key is None else self.project,
+            address=self.address,
+        )
 
     @property
     def sees(self) -> str | None:

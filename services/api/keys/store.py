@@ -56,6 +56,14 @@ async def find_key(conn: Connection, prefix: str) -> ApiKey | None:
     return None if row is None else ApiKey(**row)
 
 
+LOCK_KEYS = "LOCK TABLE api_keys IN SHARE ROW EXCLUSIVE MODE"
+
+
+async def lock_keys(tx: Transaction) -> None:
+    """Let no other transaction change keys meanwhile; requests still read them."""
+    await tx.conn.execute(LOCK_KEYS)
+
+
 ANY_GOOD_KEY = "SELECT EXISTS (SELECT FROM api_keys WHERE revoked_at IS NULL)"
 
 

@@ -11,6 +11,8 @@ from datetime import datetime
 import msgspec
 from msgspec import Struct
 
+from services.api.audit import acts
+from services.api.audit.acts import Action, Actor
 from services.api.group_commit import Groups
 from services.api.jobs import endings, views
 from services.api.jobs import store as job_store
@@ -28,12 +30,10 @@ from services.api.submission.request import JobRequest
 from shared.crash_points import Points
 from shared.events import cloudevents
 from shared.events.events import JobScheduled
-from shared.log import get_logger
 from shared.messaging.store import RELAY
 from shared.postgres.pool import Connection, Database
 from shared.postgres.wakeups import Wakeups
 
-_log = get_logger(service="api", part="intake")
 _encode = msgspec.json.Encoder().encode
 
 GROUP = 256
@@ -44,9 +44,6 @@ BESIDE = 2
 
 WAITING = 10_000
 """The jobs that may wait for their group; further requests are refused. Keys share them."""
-
-LOGGED = 100
-"""The most jobs that one log line names."""
 
 _TOO_MANY = "too many jobs wait for the database: try again"
 _STOPPING = "the service is stopping: send the request again, with an Idempotency-Key"
@@ -69,6 +66,10 @@ class _Submission:
     trace: str
     caller: Caller
     rerun_of: int | None = None
+
+    @property
+    def action(self) -> Action:
+        return "job.schedule" if self.rerun_of is None else "job.rerun"
 
 
 class Intake:
@@ -151,6 +152,7 @@ class Intake:
                 await _write(tx.conn, written)
             first = kept if ours else await keys.find_key(tx.conn, key)
         if ours:
+            acts.log(submission.caller.actor, submission.action, [job_id])
             # A crash here loses only the answer: its client repeats the key, and gets it then.
             self._points.reached("api.accepted_once")
             self._wakeups.wake(RELAY, SOME_CHANGE)
@@ -173,7 +175,7 @@ class Intake:
                 composed.append(self._compose(each, own, now))
             await _write(conn, [each for written in composed for each in written])
         self._points.reached("api.accepted")
-        _log_accepted([each.job.id for written in composed for each in written])
+        _log_accepted(group, composed)
         self._wakeups.wake(RELAY, SOME_CHANGE)
         return [[Accepted(each.job.id, each.answer) for each in written] for written in composed]
 
@@ -184,6 +186,7 @@ class Intake:
             _compose_one(
                 _job_of(each, job_id, now, submission),
                 each,
+                submission,
                 self._rules,
                 self._keys,
                 self._db.source,
@@ -199,6 +202,7 @@ class _Written:
     fact: cloudevents.Envelope[JobScheduled]
     answer: bytes
     sealed: Sealed | None
+    act: tuple[Actor, Action]
 
 
 def _job_of(job_request: JobRequest, job_id: int, now: datetime, submission: _Submission) -> Job:
@@ -217,7 +221,12 @@ def _job_of(job_request: JobRequest, job_id: int, now: datetime, submission: _Su
 
 
 def _compose_one(
-    job: Job, job_request: JobRequest, rules: JobRules, keys: SecretKeys | None, source: str
+    job: Job,
+    job_request: JobRequest,
+    submission: _Submission,
+    rules: JobRules,
+    keys: SecretKeys | None,
+    source: str,
 ) -> _Written:
     attempt = first_attempt(job.id, job.scheduled_for, job.created_at)
     scheduled = endings.job_scheduled(job, attempt, rules)
@@ -225,13 +234,18 @@ def _compose_one(
     shown = views.fresh(job, attempt, rules)
     secrets = job_request.secret_env
     sealed = keys.seal(job.id, secrets) if keys and secrets else None
-    return _Written(job, attempt, fact, _encode(shown), sealed)
+    act = submission.caller.actor, submission.action
+    return _Written(job, attempt, fact, _encode(shown), sealed, act)
 
 
-def _log_accepted(ids: Sequence[int]) -> None:
-    # A line beyond 4 KiB (PIPE_BUF) may be torn by one of another process on the same pipe.
-    for start in range(0, len(ids), LOGGED):
-        _log.info("job accepted", jobs=ids[start : start + LOGGED])
+def _log_accepted(group: Sequence[_Submission], composed: "Sequence[Sequence[_Written]]") -> None:
+    """Log the jobs, those of one caller together."""
+    ids: dict[tuple[Actor, Action], list[int]] = {}
+    for submission, written in zip(group, composed, strict=True):
+        act = submission.caller.actor, submission.action
+        ids.setdefault(act, []).extend(each.job.id for each in written)
+    for act, job_ids in ids.items():
+        acts.log(*act, job_ids)
 
 
 async def _write(conn: Connection, written: Sequence[_Written]) -> None:
@@ -241,4 +255,5 @@ async def _write(conn: Connection, written: Sequence[_Written]) -> None:
         [each.attempt for each in written],
         [each.fact for each in written],
         {each.job.id: each.sealed for each in written if each.sealed is not None},
+        [each.act for each in written],
     )

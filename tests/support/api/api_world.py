@@ -43,6 +43,7 @@ TABLES = (
     "idempotency_keys",
     "used_proofs",
     "agent_builds",
+    "audit",
     "daily_totals",
     "daily_savings",
     "offers",

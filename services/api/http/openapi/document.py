@@ -8,6 +8,7 @@ from services.api.http.openapi import (
     agents,
     dead_letters,
     events,
+    keys,
     overview,
     plans,
     records,
@@ -57,6 +58,7 @@ def document(config: HttpConfig, bounds: Bounds) -> dict[str, Any]:
             | dead_letters.schemas()
             | overview.schemas()
             | events.schemas()
+            | keys.schemas()
             | submission.schemas(bounds)
             | plans.schemas(bounds)
             | agents.schemas(),
@@ -133,6 +135,9 @@ def _meanings(config: HttpConfig) -> dict[str, str]:
         "terminated: the message says what the removal waits for.",
         "AttemptOver": "The attempt is over, or another agent has it: stop the container.",
         "KeyConflict": "The Idempotency-Key was used with another body.",
+        "NoSuchKey": "There is no valid API key with this prefix.",
+        "KeyNeeded": "Without that key nobody could manage keys over HTTP: the message says what "
+        "to do first.",
         "LetterInBroker": "The letter is in the broker's dead queue: the operators' command, which "
         "the message names, handles these.",
         "TooLarge": f"The body is larger than {config.body.size} bytes.",

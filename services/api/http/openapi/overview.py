@@ -33,6 +33,7 @@ from services.api.jobs.instances import RunningInstance
 from services.api.jobs.model import PHASES
 from services.api.jobs.stats import MOST_GROUPS, SECONDS, Stats, StatsAnswer
 from services.api.keys.access import SCOPES
+from services.api.submission.registries import NETWORKS
 
 TEXT: Schema = {"type": "string"}
 COUNT: Schema = {"type": "integer", "minimum": 0}
@@ -148,6 +149,11 @@ def _about_schema() -> Schema:
                 "Where instances are: `ec2`, `docker`, `process` or `sim`; null: the API is not "
                 "told.",
                 nullable(TEXT),
+            ),
+            "registries_refused": described(
+                "Which registries jobs may not name: those with `loopback`, `link-local` or "
+                "`private` addresses.",
+                a_list(one_of(tuple(NETWORKS))),
             ),
             "timezone": described("What `10:00` means where a job names no time zone.", TEXT),
             "limits": an_object(limits, about="The limits of this deployment."),

@@ -5,6 +5,7 @@ from typing import Any
 from services.api.http.openapi import (
     dead_letters,
     events,
+    keys,
     listing,
     logs,
     overview,
@@ -44,6 +45,7 @@ def paths(config: HttpConfig) -> dict[str, Any]:
         "/jobs/{id}/record": {"delete": _remove()},
         "/totals": {"get": _totals()},
         **dead_letters.paths(),
+        **keys.paths(),
         **overview.paths(config),
         "/agent/claim": {"post": _claim()},
         "/agent/jobs/{id}/report": {"post": _report()},

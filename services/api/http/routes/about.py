@@ -33,6 +33,7 @@ class AboutRoute:
                 "now": self.clock.now(),
                 "key": None if caller.key is None else key,
                 "compute": self.config.compute,
+                "registries_refused": list(self.config.engine.registries.refused),
                 "timezone": self.config.bounds.default_timezone,
                 "limits": self._limits(),
             }

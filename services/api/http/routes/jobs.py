@@ -87,4 +87,4 @@ class JobRoutes:
     async def cancel(self, request: Request) -> Response:
         """Serve `DELETE /jobs/{id}`."""
         read_query(request)
-        return answer(await self.service.cancel(job_id_of(request)))
+        return answer(await self.service.cancel(job_id_of(request), caller_of(request).actor))

@@ -8,6 +8,7 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
+from services.api.http.gate import caller_of
 from services.api.http.parameters import read_query
 from services.api.http.responses import answer, job_id_of
 from services.api.jobs import totals
@@ -29,7 +30,7 @@ class RecordRoutes:
     async def remove(self, request: Request) -> Response:
         """Serve `DELETE /jobs/{id}/record`."""
         read_query(request)
-        await self.service.remove(job_id_of(request))
+        await self.service.remove(job_id_of(request), caller_of(request).actor)
         return Response(status_code=204)
 
     async def totals(self, request: Request) -> Response:
