@@ -31,7 +31,7 @@ from embedded.postgres import EmbeddedPostgres, EmbeddedPostgresError
 from embedded.secrets import LocalSecrets, local_secrets
 from operations.migrate import migrate_all, service_dsn
 from operations.wiring import SERVICES, TOPOLOGY
-from services.api.http.server import CannotListen, bind, check_exposure, http_server
+from services.api.http.server import CannotListen, bind, check_exposure, http_server, room_of
 from shared.adapters import (
     ComputePlace,
     have_role,
@@ -205,7 +205,8 @@ async def serve(setup: Setup, sock: socket.socket, announce: Callable[[str], Non
             admin_dsn = await asyncio.to_thread(postgres.start)
         async with opened(setup, secrets, admin_dsn, RealClock(), points) as (system, _):
             await check_exposure(setup.host, system.api.service.ports.db, "python -m embedded.run")
-            http = http_server(system.api.app)
+            room = room_of(system.api.config.http)
+            http = http_server(system.api.app, room=room)
             collect_seldom()
             running = asyncio.create_task(system.run(http, sock, stop))
             announce(

@@ -17,7 +17,13 @@ from pathlib import Path
 
 from services.api import CONSUMES, NAME
 from services.api.config import ApiConfig, from_settings
-from services.api.http.server import CannotListen, bind_for_each, check_exposure, http_server
+from services.api.http.server import (
+    CannotListen,
+    bind_for_each,
+    check_exposure,
+    http_server,
+    room_of,
+)
 from services.api.keys import commands as key_commands
 from services.api.processes import workers
 from services.api.processes.siblings import Siblings
@@ -52,8 +58,9 @@ async def compose(
     host, published = _host(settings), settings.text("PUBLISHED_HOST")
     program = "python -m services.api" if published is None else IN_COMPOSE
     await check_exposure(published or host, ports.db, program)
-    api = build(_config(settings), ports, inherited.siblings)
-    http = http_server(api.app)
+    config, siblings = _config(settings), inherited.siblings
+    api = build(config, ports, siblings)
+    http = http_server(api.app, room=room_of(config.http, siblings.count))
 
     async def drain() -> None:
         http.stop()

@@ -10,8 +10,7 @@ from services.api.agents.sts_identity import IdentityConfig, read_role
 from services.api.audit.sweeps import keep_audit_days
 from services.api.engine_settings import EngineSettings, read_engine
 from services.api.http.addresses import Addresses, read_proxies
-from services.api.http.hosts import EVERY_ADDRESS, AllowedHosts, canonical, read_host
-from services.api.http.settings import LARGE_SHARE, BodyBounds, HttpConfig
+from services.api.http.settings import HttpConfig, read_body_bounds, read_hosts
 from services.api.jobs.fields import MAX_RETRIES
 from services.api.jobs.model import JobRules
 from services.api.jobs.retention import RetentionSettings
@@ -23,8 +22,8 @@ from shared.aws_domains import domain_of
 from shared.events import cost_tags
 from shared.events.requirements import Architecture, Capacity
 from shared.messaging.retention import keep_dead
+from shared.runtime.http_room import CONNECTIONS
 from shared.settings import PREFIX, BadSetting, Settings
-from shared.url import trouble_with_base
 
 REBALANCE = ("note", "replace")
 
@@ -132,53 +131,14 @@ def _bounds(
 def _http(settings: Settings, token_key: str) -> HttpConfig:
     return HttpConfig(
         token_key=token_key,
-        body=_body(settings),
-        hosts=_hosts(settings),
+        body=read_body_bounds(settings),
+        hosts=read_hosts(settings),
         addresses=Addresses(read_proxies(settings)),
         requests=read_rate(settings, "REQUESTS", 50, 200),
         limits_open=settings.text("REQUESTS_PER_SECOND") is not None,
         failures=read_rate(settings, "FAILURES", 1, 30),
+        connections=settings.integer("CONNECTIONS", CONNECTIONS, least=100),
     )
-
-
-def _body(settings: Settings) -> BodyBounds:
-    size = settings.integer("BODY_LIMIT_BYTES", 4_194_304, least=1024)
-    least = LARGE_SHARE * size  # otherwise the largest body could never be read
-    total = settings.integer("BODY_BUDGET_BYTES", max(33_554_432, least))
-    if total < least:
-        raise BadSetting(
-            f"{PREFIX}BODY_BUDGET_BYTES is {total}: it must be at least {LARGE_SHARE} times "
-            f"{PREFIX}BODY_LIMIT_BYTES, which is {size}"
-        )
-    seconds = settings.number("BODY_SECONDS", 20, least=0.05)
-    return BodyBounds(size=size, seconds=seconds, total=total)
-
-
-def _hosts(settings: Settings) -> AllowedHosts:
-    """Collect the hosts of the API: listed ones, the agents' URL, and addresses to listen on."""
-    names = set()
-    for listed in (settings.text("ALLOWED_HOSTS") or "").split(","):
-        found = read_host(listed.strip())
-        if found is not None:
-            names.add(found[0])
-        elif listed.strip():
-            raise BadSetting(
-                f"{PREFIX}ALLOWED_HOSTS has {listed.strip()!r}: it must be host names or addresses "
-                "with commas between them, like jobs.example.com"
-            )
-    url = settings.text("API_URL")
-    if url:
-        names.add(_host_of(url))
-    listened = (settings.text("HOST"), settings.text("PUBLISHED_HOST"))
-    names |= {canonical(each) for each in listened if each}
-    return AllowedHosts(frozenset(names - EVERY_ADDRESS))
-
-
-def _host_of(url: str) -> str:
-    if (trouble := trouble_with_base(url)) is not None:
-        shown = "" if "@" in url else f" is {url}"  # a login has a password
-        raise BadSetting(f"{PREFIX}API_URL{shown}: {trouble}")
-    return canonical(urlsplit(url).hostname or "")
 
 
 def _rules(

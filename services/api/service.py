@@ -14,7 +14,7 @@ from services.api.agents.groups import AgentGroups
 from services.api.agents.sweeps import CallerSweep, ProofSweep
 from services.api.audit.sweeps import AuditSweep
 from services.api.changes.feed import NUMBER_SECONDS, PRUNE_SECONDS, ChangeFeed
-from services.api.changes.followers import Followers
+from services.api.changes.followers import MOST, Followers
 from services.api.config import ApiConfig
 from services.api.dead_letters.handlers import on_dead_letters_reported
 from services.api.jobs.availability import record_seconds
@@ -46,9 +46,11 @@ from shared.runtime.service import Ports, Service, Sweep
 class Api:
     """The API: the service, the loops that accept jobs and serve agents, and the HTTP app."""
 
+    config: ApiConfig
     service: Service
     intake: Intake
     agents: AgentGroups
+    followers: Followers
     app: ASGIApp
 
     async def run(self) -> None:
@@ -76,7 +78,7 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
     """Compose the API from its settings and ports; *siblings*: the API's other processes."""
     siblings = siblings or Siblings()
     db, wakeups = ports.db, ports.wakeups
-    followers = Followers(wakeups)
+    followers = Followers(wakeups, MOST // siblings.count)
     reception = Reception(ports.clock)
     launch_path = LaunchPath(functools.partial(check, db, ports.bus, queues_of(NAME, PUBLISHES)))
     feed = ChangeFeed(db, config.keep_changes)
@@ -109,7 +111,7 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
         service, intake, agents, reception, followers, feed, siblings, launch_path, builds, access
     )
     app = make_app(config, parts)
-    return Api(service, intake, agents, app)
+    return Api(config, service, intake, agents, followers, app)
 
 
 def _access(config: ApiConfig, ports: Ports, siblings: Siblings) -> Access:

@@ -104,6 +104,7 @@ def make_app(config: ApiConfig, parts: Parts) -> ASGIApp:
             *_description_routes(gate, DescriptionRoute(text(config.http, config.bounds).encode())),
         ],
         exception_handlers=ERROR_HANDLERS,
+        hosts=config.http.hosts,
     )
     # Starlette would redirect `/list/` to `/list` at whatever host the request's Host names.
     app.router.redirect_slashes = False

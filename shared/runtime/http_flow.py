@@ -5,7 +5,7 @@ time of a small request.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from uvicorn._types import (
@@ -31,7 +31,7 @@ LINGER_SECONDS = 2.0
 class JoiningTransport:
     """Joins the writes of one turn of the event loop. All else is *transport*'s own.
 
-    *unread* returns whether the client may still be sending.
+    *unread* returns whether the client may still be sending; *grow* notes what is to be sent.
     """
 
     def __init__(
@@ -39,10 +39,12 @@ class JoiningTransport:
         transport: asyncio.Transport,
         loop: asyncio.AbstractEventLoop,
         unread: Callable[[], bool] = lambda: False,
+        grow: Callable[[int], None] = lambda _count: None,
     ) -> None:
         self._transport = transport
         self._loop = loop
         self._unread = unread
+        self._grow = grow
         self._parts: list[bytes] = []
         self._size = 0
         self._closing: asyncio.TimerHandle | None = None
@@ -58,6 +60,17 @@ class JoiningTransport:
         self._size += len(data)
         if self._size > JOINED_BYTES:
             self._flush()
+        self._grow(len(data))
+
+    def get_write_buffer_size(self) -> int:
+        """Return the bytes that are not sent yet."""
+        return self._size + self._transport.get_write_buffer_size()
+
+    def abort(self) -> None:
+        """Close at once; what is not sent is lost."""
+        self._parts, self._size = [], 0
+        self._stop_waiting()
+        self._transport.abort()
 
     def is_closing(self) -> bool:
         """Return whether nothing more is read or answered."""
@@ -91,12 +104,12 @@ class JoiningTransport:
 class PatientFlow(FlowControl):
     """Reads nothing while a request waits for its turn: each read may bring thousands more."""
 
-    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
+    def __init__(self, transport: asyncio.Transport, has_waiting: Callable[[], bool]) -> None:
         super().__init__(transport)
-        self._waiting = waiting
+        self._has_waiting = has_waiting
 
     def resume_reading(self) -> None:
-        if not self._waiting:
+        if not self._has_waiting():
             super().resume_reading()
 
 

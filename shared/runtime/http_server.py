@@ -1,16 +1,17 @@
 """uvicorn as a part of a program that is composed of several."""
 
 import contextlib
+import functools
 import socket
 from collections.abc import Iterator
+from typing import cast
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from shared.runtime.http_protocol import BoundedProtocol
+from shared.runtime.http_room import BACKLOG, Room
 from shared.url import without_brackets
-
-BACKLOG = 2048
 
 
 class HttpServer(uvicorn.Server):
@@ -29,17 +30,19 @@ def http_server(
     app: ASGIApp,
     protocol: type[BoundedProtocol] = BoundedProtocol,
     *,
+    room: Room,
     keep_alive_seconds: int = 5,
     graceful_seconds: int | None = None,
 ) -> HttpServer:
-    """Make a server for *app*; `serve(sockets=[…])` runs it.
+    """Make a server for *app*, whose connections share *room*; `serve(sockets=[…])` runs it.
 
     *graceful_seconds*: the time for running requests at shutdown; None: as long as they take.
     """
     return HttpServer(
         uvicorn.Config(
             app,
-            http=protocol,
+            http=cast("type[BoundedProtocol]", functools.partial(protocol, room=room)),
+            backlog=BACKLOG,
             ws="none",
             log_config=None,
             access_log=False,

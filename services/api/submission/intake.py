@@ -21,6 +21,7 @@ from services.api.jobs.fields import FIELDS as GIVEN
 from services.api.jobs.model import Attempt, Job, JobRules, first_attempt
 from services.api.keys.caller import Caller
 from services.api.secrets.sealing import Sealed, SecretKeys
+from services.api.shares import Shares
 from services.api.submission import idempotency_store as keys
 from services.api.submission.idempotency_store import KeptAnswer
 from services.api.submission.job_ids import JobIds
@@ -43,8 +44,9 @@ BESIDE = 2
 """Full groups written at once: the next one is composed while the database writes the last."""
 
 WAITING = 10_000
-"""The jobs that may wait for their group; further requests are refused."""
+"""The jobs that may wait for their group; further requests are refused. Keys share them."""
 
+_TOO_MANY = "too many jobs wait for the database: try again"
 _STOPPING = "the service is stopping: send the request again, with an Idempotency-Key"
 
 
@@ -97,6 +99,7 @@ class Intake:
             most=WAITING,
             stopping=_STOPPING,
         )
+        self._shares = Shares(WAITING, _TOO_MANY)
 
     async def accept(
         self,
@@ -107,9 +110,11 @@ class Intake:
     ) -> list[Accepted]:
         """Commit the jobs of *caller*, all or none; return when they are durable.
 
-        *rerun_of*: the id of the job that they run again. Raises `Stopping` and `Overloaded`.
+        *rerun_of*: the id of the job that they run again. Raises `ShareUsed`, `Stopping` and
+        `Overloaded`.
         """
-        return await self._groups.join(_Submission(job_requests, trace, caller, rerun_of))
+        with self._shares.holding(caller.key, len(job_requests)):
+            return await self._groups.join(_Submission(job_requests, trace, caller, rerun_of))
 
     async def accept_once(
         self,
@@ -123,14 +128,16 @@ class Intake:
         """Commit the job that *read* reads; return the first answer again if *key* was used.
 
         *body* is read only if *key* is new: when it is repeated its time may be in the past.
-        Raises `KeyConflict` if the key was used with another body, and what *read* raises.
+        Raises `KeyConflict` if the key was used with another body, `ShareUsed`, and what *read*
+        raises.
         """
         body_hash = hashlib.sha256(body).digest()
-        async with self._db.connection() as conn:
-            kept = await keys.find_key(conn, key)
-        if kept is None:
-            submission = _Submission([await read()], trace, caller, rerun_of)
-            kept = await self._claim(key, body_hash, submission)
+        with self._shares.holding(caller.key):
+            async with self._db.connection() as conn:
+                kept = await keys.find_key(conn, key)
+            if kept is None:
+                submission = _Submission([await read()], trace, caller, rerun_of)
+                kept = await self._claim(key, body_hash, submission)
         if kept.body_hash != body_hash:
             raise KeyConflict(
                 "Idempotency-Key was used before with another body: use a new key for a new job"

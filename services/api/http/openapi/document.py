@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from services.api.http.bodies import SMALL_BYTES
+from services.api.http.bodies import REPORT_BYTES, SMALL_BYTES
 from services.api.http.openapi import (
     agents,
     dead_letters,
@@ -122,9 +122,9 @@ def _meanings(config: HttpConfig) -> dict[str, str]:
         "BadRequest": "A field or parameter is wrong: the message names it and says what is right.",
         "Unauthorized": "The API key is missing, unknown or revoked.",
         "NoAgent": "The token is missing or unknown, or the signature is invalid.",
-        "Forbidden": "The API key's scope does not grant this; or there is no key yet, and a web "
-        "page of another origin sent the request (`Origin`, `Sec-Fetch-Site`).",
-        "WebPage": "There is no API key yet, and a web page of another origin sent the request.",
+        "Forbidden": "The API key's scope does not grant this; or a web page of another origin "
+        "sent the request (`Origin`, `Sec-Fetch-Site`), and it is no read with a key.",
+        "WebPage": "A web page of another origin sent the request (`Origin`, `Sec-Fetch-Site`).",
         "NotYours": "The token is another job's, or the signature not that of an instance of this "
         "deployment.",
         "NoSuchJob": "There is no job with this id.",
@@ -144,11 +144,13 @@ def _meanings(config: HttpConfig) -> dict[str, str]:
         "the message names, handles these.",
         "TooLarge": f"The body is larger than {config.body.size} bytes.",
         "LargerThanSmall": f"The body is larger than {min(SMALL_BYTES, config.body.size)} bytes.",
+        "LargerThanReport": f"The body is larger than {min(REPORT_BYTES, config.body.size)} bytes.",
         "WrongHost": "There is no API key yet, and `Host` is neither loopback nor configured.",
-        "TooMany": "Too many requests: wait for `Retry-After` seconds.",
+        "TooMany": "Too many requests or followers, or too many jobs wait: wait for `Retry-After` "
+        "seconds.",
         "HeadTooLarge": f"The request's head, or its trailers, are larger than {HEAD_BYTES} bytes.",
         "Crashed": "An internal error; the log has it under the answer's `X-Request-Id`.",
-        "Unavailable": "The database or STS does not answer, the service is stopping, or too many "
-        "request bodies are being read: try again.",
+        "Unavailable": "The database or STS does not answer, the service is stopping, or requests "
+        "use up its memory: try again.",
         "NotReady": "`message` says what is wrong, `missing` names the parts.",
     }

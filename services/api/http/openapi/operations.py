@@ -7,9 +7,12 @@ from services.api.http.openapi.shapes import LARGEST_ID, Schema, ref, whole
 JSON = "application/json"
 TEXT: Schema = {"type": "string"}
 
-EVERYWHERE = ("MalformedRequest", "HeadTooSlow", "HeadTooLarge", "Crashed", "Unavailable")
+EVERYWHERE = (
+    "MalformedRequest", "WebPage", "HeadTooSlow", "HeadTooLarge", "Crashed", "Unavailable",
+)  # fmt: skip
 WITH_BODY = ("BadRequest", "TooSlow", "TooLarge")
 WITH_SMALL_BODY = ("BadRequest", "TooSlow", "LargerThanSmall")
+WITH_REPORT = ("BadRequest", "TooSlow", "LargerThanReport")
 USERS = ("Unauthorized", "Forbidden", "WrongHost", "TooMany")
 AGENTS = ("NoAgent", "NotYours", "AttemptOver", "TooMany")
 
@@ -35,6 +38,7 @@ STATUS_OF = {
     "KeyNeeded": "409",
     "TooLarge": "413",
     "LargerThanSmall": "413",
+    "LargerThanReport": "413",
     "WrongHost": "421",
     "TooMany": "429",
     "HeadTooLarge": "431",

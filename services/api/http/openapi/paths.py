@@ -17,6 +17,7 @@ from services.api.http.openapi.operations import (
     AGENTS,
     USERS,
     WITH_BODY,
+    WITH_REPORT,
     WITH_SMALL_BODY,
     answer,
     header,
@@ -178,7 +179,7 @@ def _report() -> dict[str, Any]:
         "report",
         "Report a heartbeat, with a phase and log lines.",
         None,
-        ("NoSuchJob", *WITH_BODY, *AGENTS),
+        ("NoSuchJob", *WITH_REPORT, *AGENTS),
         {"200": {"description": "Recorded.", "content": json_of({"type": "object"})}},
         security=[{"attemptToken": []}],
         parameters=[job_id()],
@@ -239,4 +240,4 @@ def _health(name: str, summary: str, schema: str, *refusals: str) -> dict[str, A
 def _description() -> dict[str, Any]:
     own = {"description": "OpenAPI 3.1.", "content": json_of({"type": "object"})}
     summary = "Get this document."
-    return operation("description", summary, None, ("WebPage", "WrongHost"), {"200": own})
+    return operation("description", summary, None, ("WrongHost",), {"200": own})

@@ -12,7 +12,7 @@ from services.api.agents.calls import AgentService
 from services.api.agents.claims import ClaimService, Wait
 from services.api.agents.refusals import NO_TOKEN, Refused
 from services.api.http.addresses import Addresses
-from services.api.http.bodies import SMALL_BYTES, Bodies
+from services.api.http.bodies import REPORT_BYTES, SMALL_BYTES, Bodies
 from services.api.http.responses import answer, bearer_of, job_id_of
 
 FOREVER = "public, max-age=31536000, immutable"
@@ -65,7 +65,7 @@ class AgentRoutes:
     async def report(self, request: Request) -> Response:
         """Serve `POST /agent/jobs/{id}/report`."""
         bearer, job_id = await self._admitted(request)
-        async with self.bodies.read(request) as raw:
+        async with self.bodies.read(request, REPORT_BYTES) as raw:
             await self.service.report(bearer, job_id, requests.read_report(raw))
         return answer({})
 
