@@ -7,7 +7,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.api.http.hosts import AllowedHosts
-from services.api.http.responses import bearer_of
+from services.api.http.responses import bearer_of, job_id_of
+from services.api.jobs.queries import check_project
 from services.api.keys.access import Access, Denied, RateLimit
 from services.api.keys.caller import Caller
 
@@ -41,9 +42,19 @@ class Gate:
                 raise refusal
             self.rate.take(caller.key or address)
             request.scope[_CALLER] = caller
+            await self._check_project(request, caller)
             return await endpoint(request)
 
         return guarded
+
+    async def _check_project(self, request: Request, caller: Caller) -> None:
+        """Raise `NoSuchJob` if the path names a job that *caller* does not see.
+
+        Here for all routes, so that none can forget it; before anything is locked or written, so
+        that the answer is that to an unknown id in its time too.
+        """
+        if caller.sees is not None and "id" in request.path_params:
+            await check_project(self.access.db, job_id_of(request), caller.sees)
 
     def needs_no_key(self, endpoint: Endpoint) -> Endpoint:
         """Require no key; while there is none, refuse web pages of other origins."""

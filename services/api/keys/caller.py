@@ -22,6 +22,11 @@ class Caller(Struct, frozen=True, kw_only=True):
         """The project whose jobs alone it may see and change; None: those of all projects."""
         return None if self.scope == "admin" else self.project
 
+    @property
+    def reads_values(self) -> bool:
+        """Whether it sees the values of `env_vars`, of the jobs that it sees: `read` does not."""
+        return self.scope != "read"
+
 
 ANYONE = Caller()
 """The caller while there is no key."""

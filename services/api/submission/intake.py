@@ -117,12 +117,13 @@ class Intake:
         caller: Caller,
         rerun_of: int | None = None,
     ) -> Accepted:
-        """Commit the job that *read* reads; return the first answer again if *key* was used.
+        """Commit the job that *read* reads; return the first answer if *caller* has used *key*.
 
         *body* is read only if *key* is new: when it is repeated its time may be in the past.
         Raises `KeyConflict` if the key was used with another body, and what *read* raises.
         """
         body_hash = hashlib.sha256(body).digest()
+        key = keys.kept_as(key, caller.key)
         async with self._db.connection() as conn:
             kept = await keys.find_key(conn, key)
         if kept is None:

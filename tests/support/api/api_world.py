@@ -45,6 +45,7 @@ TABLES = (
     "agent_builds",
     "daily_totals",
     "daily_savings",
+    "project_totals",
     "offers",
     "new_job_changes",
     "job_changes",

@@ -13,6 +13,7 @@ from services.api.changes.followers import Followers
 from services.api.changes.store import ChangePosition
 from services.api.http.change_events import ChangeEvents
 from services.api.http.filters import FILTERS, MANY_FILTERS, read_filters
+from services.api.http.gate import caller_of
 from services.api.http.parameters import read_query
 from services.api.http.sse import EVENT_HEADERS, EVENTS, last_event_id
 from services.api.jobs.search import LAST_ID
@@ -32,7 +33,7 @@ class EventRoutes:
     async def events(self, request: Request) -> Response:
         """Stream the changes from now on, or after the last one that the client has."""
         query = read_query(request, *FILTERS, "after", many=(*MANY_FILTERS, "job"))
-        wanted = ChangeFilter(read_filters(query), _jobs(query))
+        wanted = ChangeFilter(read_filters(query, caller_of(request)), _jobs(query))
         after = _after(request, query)
         self.followers.check_room()  # an answer that has begun cannot refuse any more
         if after is None:
