@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from services.api.http.hosts import AllowedHosts
 from services.api.http.responses import bearer_of, job_id_of
-from services.api.jobs.queries import check_project
+from services.api.jobs.projects import check_project
 from services.api.keys.access import Access, Denied, RateLimit
 from services.api.keys.caller import Caller
 

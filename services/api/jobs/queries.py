@@ -23,14 +23,6 @@ class AlreadyOver(Exception):
     """The job is already terminal."""
 
 
-async def check_project(db: Database, job_id: int, project: str) -> None:
-    """Raise `NoSuchJob` unless the job is one of *project*. A job's project never changes."""
-    async with db.connection() as conn:
-        found = await job_store.find_project(conn, job_id)
-    if found != project:
-        raise NoSuchJob(f"there is no job {job_id}")
-
-
 @dataclass(frozen=True)
 class JobService:
     """Status and cancellation of jobs."""

@@ -100,7 +100,7 @@ _STATUS_COUNTS = ", ".join(
 )
 # Each finished job is in one of two indexes: with its logs, or without.
 _OF_ALL = f"""
-{_FINISHED} AND finished_at IS NOT NULL AND logs_removed_at IS NULL
+{_FINISHED} AND finished_at IS NOT NULL AND logs_removed_at IS NULL AND $7::text IS NULL
 UNION ALL
 {_FINISHED} AND logs_removed_at IS NOT NULL
 """
@@ -177,16 +177,16 @@ async def load_stats(db: Database, asked: Question, now: datetime) -> StatsAnswe
 
 
 async def _count(conn: Connection, asked: Question) -> list[Any]:
-    is_one = asked.project is not None
+    sql = COUNT_FINISHED if asked.project is None else COUNT_FINISHED_OF_PROJECT
     found: list[Any] = await conn.fetch(
-        COUNT_FINISHED_OF_PROJECT if is_one else COUNT_FINISHED,
+        sql,
         asked.since,
         asked.until,
         asked.by,
         asked.label,
         sorted(WASTED),
         MOST_GROUPS,
-        *((asked.project,) if is_one else ()),
+        asked.project,
     )
     return found
 

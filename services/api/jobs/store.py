@@ -104,15 +104,6 @@ async def load_job(conn: Connection, job_id: int) -> Job | None:
     return None if row is None else as_job(row)
 
 
-FIND_PROJECT = "SELECT project FROM jobs WHERE id = $1"
-
-
-async def find_project(conn: Connection, job_id: int) -> str | None:
-    """Find the project of a job; None if there is no such job."""
-    project: str | None = await conn.fetchval(FIND_PROJECT, job_id)
-    return project
-
-
 LOAD_ATTEMPT = "SELECT * FROM attempts WHERE job_id = $1 AND number = $2"
 
 
