@@ -161,7 +161,8 @@ async def test_an_admin_sees_and_changes_the_jobs_of_all(scene: Scene) -> None:
     assert {each["project"] for each in listed} == {OURS, THEIRS}
     job_id = scene.running[THEIRS].job_id
     rerun = await scene.call(admin, "POST", f"/jobs/{job_id}/rerun")
-    assert (rerun.status_code, rerun.json()["project"]) == (201, OURS), "it is the caller's"
+    assert (rerun.status_code, rerun.json()["project"]) == (201, THEIRS), "with its values"
+    assert rerun.json()["created_by"] == admin.split("_")[1]
     assert (await scene.call(admin, "DELETE", f"/jobs/{job_id}")).status_code == 200
     done = scene.done[THEIRS]
     assert (await scene.call(admin, "DELETE", f"/jobs/{done}/record")).status_code == 204

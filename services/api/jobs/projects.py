@@ -1,4 +1,4 @@
-"""Whose a job is: SQL, and the check that a caller sees it."""
+"""Whose a job is: SQL, and the check that a caller sees it. A job's project never changes."""
 
 from services.api.jobs.queries import NoSuchJob
 from shared.postgres.pool import Database
@@ -6,9 +6,14 @@ from shared.postgres.pool import Database
 FIND_PROJECT = "SELECT project FROM jobs WHERE id = $1"
 
 
-async def check_project(db: Database, job_id: int, project: str) -> None:
-    """Raise `NoSuchJob` unless the job is one of *project*. A job's project never changes."""
+async def find_project(db: Database, job_id: int) -> str | None:
+    """Find the project of a job; None if there is no such job."""
     async with db.connection() as conn:
-        found = await conn.fetchval(FIND_PROJECT, job_id)
-    if found != project:
+        project: str | None = await conn.fetchval(FIND_PROJECT, job_id)
+    return project
+
+
+async def check_project(db: Database, job_id: int, project: str) -> None:
+    """Raise `NoSuchJob` unless the job is one of *project*."""
+    if await find_project(db, job_id) != project:
         raise NoSuchJob(f"there is no job {job_id}")

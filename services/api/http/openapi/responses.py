@@ -32,7 +32,8 @@ _GIVEN = dict.fromkeys(NAMES, "As given.") | {
     "read_only": "As given, or false.",
     "secret_env": "The names only.",
     "rerun_of": "The id of the job that it runs again; null: it is no rerun.",
-    "project": "The project of the API key that scheduled it; `default` if there was no key yet.",
+    "project": "The project of the API key that scheduled it, `default` if there was no key yet; "
+    "that of the other job if it is a rerun.",
     "created_by": "The prefix of that key, as `GET /keys` lists it; null: there was no key yet.",
 }
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -11,6 +12,7 @@ from services.api.http.idempotency import keyed, read_key
 from services.api.http.parameters import read_query
 from services.api.http.responses import job_id_of, raw_answer
 from services.api.http.settings import HttpConfig
+from services.api.jobs.projects import find_project
 from services.api.keys.caller import Caller
 from services.api.submission.intake import Accepted, Intake
 from services.api.submission.request import JobRequest, read_json
@@ -30,9 +32,12 @@ class RerunRoute:
     async def rerun(self, request: Request) -> Response:
         """Serve it: the body holds the fields that change, or nothing."""
         read_query(request)
-        job_id = job_id_of(request)
+        job_id, caller = job_id_of(request), caller_of(request)
         async with self.bodies.read(request) as raw:
-            accepted = await self._rerun(job_id, raw, read_key(request), caller_of(request))
+            # In the same project, whoever asks: it has the job's values.
+            project = await find_project(self.reruns.db, job_id) or caller.project
+            caller = replace(caller, project=project)
+            accepted = await self._rerun(job_id, raw, read_key(request), caller)
         headers = {"Location": f"/status/{accepted.job_id}"}
         return raw_answer(accepted.answer, 201, headers)
 
