@@ -3,15 +3,19 @@
 import asyncio
 import itertools
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from services.api.jobs import stats, totals
+from services.api.jobs.costs import WASTED
 from shared.postgres.pool import connect
 from tests.support.api.api_world import World, message_of
 from tests.support.api.event_stream import following, serving
+from tests.support.api.many_jobs import fill_unexpectedly, plan_of
 from tests.support.api.projects import OURS, THEIRS, Scene, bearer, two_projects, value_of
 
 ONE, MANY, NONE, ADMIN, AGENT, OPEN = "one job", "many jobs", "no job", "admin", "agent", "open"
@@ -422,3 +426,33 @@ async def test_what_the_release_before_has_removed_counts_for_the_project_defaul
     ]
     assert [each["jobs"] for each in await scene.get(admin, "/totals?project=default")] == [5]
     assert [each["jobs"] for each in await scene.get(scene.keys[OURS, "read"], "/totals")] == [1]
+
+
+# -- many jobs of others
+
+
+@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+async def test_counts_of_a_project_read_none_of_the_many_jobs_of_others(
+    fresh_world: World, database_url: str, mode: str
+) -> None:
+    """Of 100,000 jobs 100 are in the project `rare`; Postgres assumes that all are in one."""
+    await fill_unexpectedly(database_url, 100_000)
+    times = (datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC))
+    days = tuple(each.date() for each in times)
+    for sql, args in (
+        (
+            stats.COUNT_FINISHED_OF_PROJECT,
+            (*times, "image", None, sorted(WASTED), stats.MOST_GROUPS, "rare"),
+        ),
+        (totals.LOAD_PROJECT_TOTALS, (*days, "rare")),
+    ):
+        plan = await plan_of(fresh_world, sql, *args, mode=mode)
+        scans = [node for node in plan if "Scan" in node["Node Type"]]
+        assert {
+            node.get("Index Name") for node in scans if node.get("Relation Name") == "jobs"
+        } == {"jobs_finished_by_project"}
+        read = max(
+            (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+            for node in scans
+        )
+        assert read <= 100, (sql, read)

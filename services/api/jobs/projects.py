@@ -1,4 +1,4 @@
-"""Whose a job is: SQL, and the check that a caller sees it. A job's project never changes."""
+"""The project of a job, which never changes: SQL, and the check that a caller sees the job."""
 
 from services.api.jobs.queries import NoSuchJob
 from shared.postgres.pool import Database

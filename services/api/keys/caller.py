@@ -24,7 +24,7 @@ class Caller(Struct, frozen=True, kw_only=True):
 
     @property
     def reads_values(self) -> bool:
-        """Whether it sees the values of `env_vars`, of the jobs that it sees: `read` does not."""
+        """True if it sees the values of `env_vars` of these jobs; a `read` key does not."""
         return self.scope != "read"
 
 
