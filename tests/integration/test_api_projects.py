@@ -172,6 +172,23 @@ async def test_an_admin_sees_and_changes_the_jobs_of_all(scene: Scene) -> None:
     assert (await scene.call(admin, "DELETE", f"/jobs/{done}/record")).status_code == 204
 
 
+async def test_no_body_can_choose_the_project_or_the_key(scene: Scene) -> None:
+    submit, job_id = scene.keys[OURS, "submit"], scene.running[OURS].job_id
+    before = await scene.world.rows()
+    refused = 0
+    fields = ({"project": THEIRS}, {"created_by": "1f2e3d4c"}, {"rerun_of": scene.done[THEIRS]})
+    for given in fields:
+        answers = (
+            await scene.post(submit, OURS, **given),
+            await scene.call(submit, "POST", f"/jobs/{job_id}/rerun", json=given),
+            await scene.call(submit, "POST", f"/schedule?project={THEIRS}", json={}),
+        )
+        refused += sum(answer.status_code == 400 for answer in answers)
+    assert await scene.world.rows() == before
+    print(f"{refused} of {3 * len(fields)} bodies that choose an owner refused")
+    assert refused == 3 * len(fields)
+
+
 async def test_without_a_key_nothing_is_shown(scene: Scene) -> None:
     job_id = scene.running[OURS].job_id
     calls = [(method, path.replace("{id}", str(job_id)), more) for method, path, more in ONE_JOB]
@@ -448,9 +465,8 @@ async def test_counts_of_a_project_read_none_of_the_many_jobs_of_others(
     ):
         plan = await plan_of(fresh_world, sql, *args, mode=mode)
         scans = [node for node in plan if "Scan" in node["Node Type"]]
-        assert {
-            node.get("Index Name") for node in scans if node.get("Relation Name") == "jobs"
-        } == {"jobs_finished_by_project"}
+        of_jobs = [node for node in scans if node.get("Relation Name") == "jobs"]
+        assert {each.get("Index Name") for each in of_jobs} == {"jobs_finished_by_project"}
         read = max(
             (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
             for node in scans

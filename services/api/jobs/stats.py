@@ -89,11 +89,11 @@ class StatsAnswer(Struct, frozen=True, kw_only=True):
     groups_left_out: int
 
 
-_FINISHED = """
+_COLUMNS = """
 SELECT id, status, attempt, scheduled_for, finished_at, docker_image, labels, project,
     created_by FROM jobs
-WHERE finished_at >= $1 AND finished_at < $2
 """
+_FINISHED = f"{_COLUMNS} WHERE finished_at >= $1 AND finished_at < $2"
 _STATUS_COUNTS = ", ".join(
     f"count(*) FILTER (WHERE status = '{each.upper()}') AS {each}"
     for each in ("done", "failed", "cancelled")
@@ -104,7 +104,11 @@ _OF_ALL = f"""
 UNION ALL
 {_FINISHED} AND logs_removed_at IS NOT NULL
 """
-_OF_PROJECT = f"{_FINISHED} AND finished_at IS NOT NULL AND project = $7"
+# Rows are compared, so that the index of the project's finished jobs fits best.
+_OF_PROJECT = f"""
+{_COLUMNS} WHERE finished_at IS NOT NULL
+    AND (project, finished_at) >= ($7, $1) AND (project, finished_at) < ($7, $2)
+"""
 # One row an attempt. Only where a job had several, earlier ones are looked up for the first start.
 _COUNT = f"""
 WITH found AS ({{found}}), tries AS (

@@ -135,6 +135,11 @@ _IN_DAYS = """
 jobs.finished_at >= ($1::date)::timestamp AT TIME ZONE 'UTC'
 AND jobs.finished_at < ($2::date + 1)::timestamp AT TIME ZONE 'UTC'
 """
+# Rows are compared, so that the index of the project's finished jobs fits best.
+_OF_PROJECT_IN_DAYS = """
+(jobs.project, jobs.finished_at) >= ($3, ($1::date)::timestamp AT TIME ZONE 'UTC')
+AND (jobs.project, jobs.finished_at) < ($3, ($2::date + 1)::timestamp AT TIME ZONE 'UTC')
+"""
 # One statement reads one snapshot: a job is in the totals or in `jobs`, never in both.
 LOAD_TOTALS = f"""
 SELECT day, status, {", ".join(f"sum({name}) AS {name}" for name in _SUMS)}
@@ -159,7 +164,7 @@ FROM (
     SELECT day, status, {", ".join(_SUMS)} FROM ({REMOVED}) AS removed WHERE project = $3
     UNION ALL
     SELECT day, status, {", ".join(_SUMS)} FROM ({_OF_JOBS}
-        WHERE jobs.finished_at IS NOT NULL AND jobs.project = $3 AND {_IN_DAYS}
+        WHERE jobs.finished_at IS NOT NULL AND {_OF_PROJECT_IN_DAYS}
         GROUP BY 1, 2) AS kept
 ) AS every
 GROUP BY day, status ORDER BY day, status
