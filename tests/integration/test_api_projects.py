@@ -63,6 +63,7 @@ ONE_JOB: list[tuple[str, str, dict[str, Any]]] = [
     ("POST", "/jobs/{id}/rerun", {}),
     ("POST", "/jobs/{id}/rerun", {"json": {"retries": 2}}),
     ("POST", "/jobs/{id}/rerun", {"json": {"retries": "x"}}),
+    ("POST", "/jobs/{id}/rerun", {"json": []}),
     ("POST", "/jobs/{id}/rerun", {"headers": {"Idempotency-Key": "once"}}),
     ("DELETE", "/jobs/{id}/record", {}),
 ]
@@ -176,10 +177,11 @@ async def test_no_body_can_choose_the_project_or_the_key(scene: Scene) -> None:
     submit, job_id = scene.keys[OURS, "submit"], scene.running[OURS].job_id
     before = await scene.world.rows()
     refused = 0
+    body = {"docker_image": "alpine", "scheduled_for": "now"}
     fields = ({"project": THEIRS}, {"created_by": "1f2e3d4c"}, {"rerun_of": scene.done[THEIRS]})
     for given in fields:
         answers = (
-            await scene.post(submit, OURS, **given),
+            await scene.call(submit, "POST", "/schedule", json={**body, **given}),
             await scene.call(submit, "POST", f"/jobs/{job_id}/rerun", json=given),
             await scene.call(submit, "POST", f"/schedule?project={THEIRS}", json={}),
         )
@@ -385,6 +387,21 @@ async def test_another_body_under_another_keys_idempotency_key_is_no_conflict(
     assert (answer.status_code, answer.json()["project"]) == (201, OURS)
     again = await scene.post(scene.keys[OURS, "submit"], OURS, retries=3, headers=once)
     assert again.status_code == 409
+
+
+async def test_a_repeated_rerun_gets_the_first_answer_though_the_old_job_is_removed(
+    scene: Scene,
+) -> None:
+    once = {"Idempotency-Key": "again"}
+    path = f"/jobs/{scene.done[OURS]}/rerun"
+    first, other = scene.keys[OURS, "submit"], scene.keys[THEIRS, "submit"]
+    made = await scene.call(first, "POST", path, headers=once)
+    admin = scene.keys[OURS, "admin"]
+    removed = await scene.call(admin, "DELETE", f"/jobs/{scene.done[OURS]}/record")
+    assert (made.status_code, removed.status_code) == (201, 204)
+    repeated = await scene.call(first, "POST", path, headers=once)
+    assert (repeated.status_code, repeated.content) == (201, made.content)
+    assert (await scene.call(other, "POST", path, headers=once)).status_code == 404
 
 
 async def test_a_row_of_the_release_before_answers_no_key(scene: Scene) -> None:
