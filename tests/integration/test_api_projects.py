@@ -12,7 +12,9 @@ from starlette.routing import Route
 
 from services.api.jobs import stats, totals
 from services.api.jobs.costs import WASTED
+from services.api.keys.access import REMEMBER_SECONDS
 from shared.postgres.pool import connect
+from tests.integration.test_api_keys import revoke
 from tests.support.api.api_world import World, message_of
 from tests.support.api.event_stream import following, serving
 from tests.support.api.many_jobs import fill_unexpectedly, plan_of
@@ -306,6 +308,25 @@ async def test_an_admin_follows_all_projects_or_one(scene: Scene, served: Any) -
             await scene.post(scene.keys[project, "submit"], project)
         assert [each["name"] for each in await one.take(1)] == ["name-of-theirs"]
         assert len(await every.take(2)) == 2
+
+
+@pytest.mark.parametrize("path", ["/events", "/jobs/{id}/logs?follow=1"])
+async def test_a_stream_ends_before_its_next_part_once_its_key_is_revoked(
+    scene: Scene, served: Any, path: str
+) -> None:
+    agent, key = scene.running[OURS], scene.keys[OURS, "read"]
+    url = path.replace("{id}", str(agent.job_id))
+    async with (
+        asyncio.timeout(30),
+        served.stream("GET", url, headers=bearer(key)) as answer,
+    ):
+        parts = answer.aiter_text()
+        assert "id: " in await anext(parts)
+        await revoke(scene.world, key)
+        scene.world.clock.advance(REMEMBER_SECONDS)
+        await scene.world.report(agent, lines=["later"], seq=2)
+        await scene.world.call_back(agent, {})
+        assert [part async for part in parts] == []
 
 
 # -- the values of env_vars

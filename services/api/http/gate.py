@@ -1,10 +1,10 @@
 """The gate in front of the users' routes: the caller's key or host, its scope, its rate."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Content, Response, StreamingResponse
 
 from services.api.http.hosts import AllowedHosts
 from services.api.http.responses import bearer_of, job_id_of
@@ -39,7 +39,8 @@ class Gate:
 
         async def guarded(request: Request) -> Response:
             address = request.client.host if request.client else ""
-            caller = await self.access.check(bearer_of(request), scope, address)
+            bearer = bearer_of(request)
+            caller = await self.access.check(bearer, scope, address)
             refusal = self._refusal(request) if caller.key is None else None
             if refusal is not None:  # there is no key yet
                 raise refusal
@@ -47,9 +48,21 @@ class Gate:
             request.scope[_CALLER] = caller
             if not checks_project:
                 await self._check_project(request, caller)
-            return await endpoint(request)
+            response = await endpoint(request)
+            if isinstance(response, StreamingResponse) and bearer is not None:
+                response.body_iterator = self._while_valid(bearer, response.body_iterator)
+            return response
 
         return guarded
+
+    async def _while_valid(
+        self, bearer: str, parts: AsyncIterable[Content]
+    ) -> AsyncIterator[Content]:
+        """Pass on the parts of an answer; end it before the next one once the key is revoked."""
+        async for part in parts:
+            if await self.access.find(bearer) is None:
+                return
+            yield part
 
     async def _check_project(self, request: Request, caller: Caller) -> None:
         """Raise `NoSuchJob` if the path names a job that *caller* does not see.
