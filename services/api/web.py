@@ -154,7 +154,9 @@ def _user_routes(gate: Gate, jobs: JobRoutes, plans: PlanRoutes, logs: LogRoutes
 
 
 def _rerun_routes(gate: Gate, rerun: RerunRoute) -> list[Route]:
-    return [_route("POST", "/jobs/{id}/rerun", gate.needs("submit", rerun.rerun))]
+    return [
+        _route("POST", "/jobs/{id}/rerun", gate.needs("submit", rerun.rerun, checks_project=True))
+    ]
 
 
 def _overview_routes(

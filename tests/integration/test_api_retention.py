@@ -335,7 +335,7 @@ async def test_a_cancelled_job_that_may_get_an_instance_stays_for_an_hour(
         ("from=2026-W01-1", "from must be a day (UTC), like 2026-01-31"),
         ("from=2026-01-02&to=2026-01-01", "from must be a day before to"),
         ("from=2025-01-01&to=2026-01-02", "they may span 366 days"),
-        ("since=2026-01-01", "unknown parameter 'since': use from or to"),
+        ("since=2026-01-01", "unknown parameter 'since': use from, to or project"),
     ],
 )
 async def test_a_wrong_span_of_totals_is_refused(world: World, query: str, message: str) -> None:

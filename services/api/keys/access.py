@@ -18,6 +18,7 @@ from services.api.keys import store as key_store
 from services.api.keys.any_key import AnyKey
 from services.api.keys.caller import ANYONE, Caller
 from services.api.keys.failures import Failures, WrongProof
+from services.api.keys.rates import TooMany
 from services.api.keys.store import ApiKey
 from shared import tokens
 from shared.log import get_logger
@@ -85,6 +86,17 @@ class Access:
         return Caller(
             key=key.prefix, name=key.name, scope=key.scope, project=key.project, address=address
         )
+
+    async def is_revoked(self, bearer: str, address: str) -> bool:
+        """Return whether a key that was right is so no longer; False while nobody can be asked."""
+        try:
+            await self._find(bearer, address)
+        except (Denied, TooMany):
+            return True
+        except Exception as error:
+            if not is_transient(error):
+                raise
+        return False
 
     def forget(self, prefix: str) -> None:
         """Drop what is cached of the key *prefix*, and whether there is any."""

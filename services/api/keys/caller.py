@@ -33,6 +33,11 @@ class Caller(Struct, frozen=True, kw_only=True):
         """The project whose jobs alone it may see and change; None: those of all projects."""
         return None if self.scope == "admin" else self.project
 
+    @property
+    def reads_values(self) -> bool:
+        """True if it sees the values of `env_vars` of these jobs; a `read` key does not."""
+        return self.scope != "read"
+
 
 ANYONE = Caller()
 """The caller while there is no key."""

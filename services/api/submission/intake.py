@@ -125,19 +125,20 @@ class Intake:
         caller: Caller,
         rerun_of: int | None = None,
     ) -> Accepted:
-        """Commit the job that *read* reads; return the first answer again if *key* was used.
+        """Commit the job that *read* reads; return the first answer if *caller* has used *key*.
 
         *body* is read only if *key* is new: when it is repeated its time may be in the past.
         Raises `KeyConflict` if the key was used with another body, `ShareUsed`, and what *read*
         raises.
         """
         body_hash = hashlib.sha256(body).digest()
+        kept_as = keys.kept_as(key, caller.key)
         with self._shares.holding(caller.key):
             async with self._db.connection() as conn:
-                kept = await keys.find_key(conn, key)
+                kept = await keys.find_key(conn, kept_as)
             if kept is None:
                 submission = _Submission([await read()], trace, caller, rerun_of)
-                kept = await self._claim(key, body_hash, submission)
+                kept = await self._claim(kept_as, body_hash, submission)
         if kept.body_hash != body_hash:
             raise KeyConflict(
                 "Idempotency-Key was used before with another body: use a new key for a new job"

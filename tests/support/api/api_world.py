@@ -46,6 +46,7 @@ TABLES = (
     "audit",
     "daily_totals",
     "daily_savings",
+    "project_totals",
     "offers",
     "new_job_changes",
     "job_changes",

@@ -83,6 +83,7 @@ def _security() -> dict[str, Any]:
         "apiKey": bearer(
             "djk_…",
             "A user's key. Its scope (`read`, `submit`, `admin`) includes the scopes before it. "
+            "`read` and `submit` see the jobs of the key's project alone, `admin` those of all. "
             "Until the first key is made the API is open.",
         ),
         "bootstrapToken": bearer(
@@ -122,12 +123,14 @@ def _meanings(config: HttpConfig) -> dict[str, str]:
         "BadRequest": "A field or parameter is wrong: the message names it and says what is right.",
         "Unauthorized": "The API key is missing, unknown or revoked.",
         "NoAgent": "The token is missing or unknown, or the signature is invalid.",
-        "Forbidden": "The API key's scope does not grant this; or a web page of another origin "
-        "sent the request (`Origin`, `Sec-Fetch-Site`), and it is no read with a key.",
+        "Forbidden": "The API key's scope does not grant this, or it does not see the project that "
+        "is asked for; or a web page of another origin sent the request (`Origin`, "
+        "`Sec-Fetch-Site`), and it is no read with a key.",
         "WebPage": "A web page of another origin sent the request (`Origin`, `Sec-Fetch-Site`).",
         "NotYours": "The token is another job's, or the signature not that of an instance of this "
         "deployment.",
-        "NoSuchJob": "There is no job with this id.",
+        "NoSuchJob": "There is no job with this id, or it is one of a project that the key does "
+        "not see: nothing tells the two apart.",
         "NoSuchBuild": "No release of this deployment had an agent with this hash of late.",
         "NoSuchLetter": "No service has reported a dead letter with this id.",
         "HeadTooSlow": f"{slow}.",

@@ -4,6 +4,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from services.api.http.openapi import listing
 from services.api.http.openapi.operations import (
     USERS,
     answer,
@@ -67,7 +68,8 @@ OF_STATS_ANSWER = {
     "total": "All of them.",
     "groups": "By their keys: days and statuses in order, others with the highest cost first.",
     "removed_jobs": "The jobs that finished on these days, whose records are removed, and that are "
-    "not counted here: they are counted by `day` and `status`, where all of the day is asked for.",
+    "not counted here: they are counted by `day`, `status` and `project`, where all of the day is "
+    "asked for.",
     "groups_left_out": f"The groups beyond the first {MOST_GROUPS}; the total has them.",
 }
 """The fields of `StatsAnswer`, in the same order."""
@@ -113,7 +115,8 @@ def schemas() -> dict[str, Schema]:
     """Return the schemas by their names."""
     stats = {name: described(about, typed(Stats, name)) for name, about in OF_STATS.items()}
     key = described(
-        "The day (UTC), status, value of the label, instance type or image; null: none.",
+        "The day (UTC), status, value of the label, instance type, image, project, or the API key "
+        "that scheduled the jobs (its prefix); null: none.",
         nullable(TEXT),
     )
     parts = {"total": ref("Stats"), "groups": a_list(ref("StatsGroup"))}
@@ -189,6 +192,7 @@ def _stats() -> dict[str, Any]:
                 "`team`.",
                 {"anyOf": [one_of(BYS), label], "default": "day"},
             ),
+            listing.project(),
         ],
     )
 
@@ -208,6 +212,7 @@ def _instances(most: int) -> dict[str, Any]:
         parameters=[
             parameter("query", "limit", "A page's size.", whole(1, most, default=most)),
             parameter("query", "cursor", "See `Link`.", {"type": "string", "pattern": CURSOR}),
+            listing.project(),
         ],
     )
 

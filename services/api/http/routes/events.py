@@ -33,7 +33,7 @@ class EventRoutes:
     async def events(self, request: Request) -> Response:
         """Stream the changes from now on, or after the last one that the client has."""
         query = read_query(request, *FILTERS, "after", many=(*MANY_FILTERS, "job"))
-        wanted = ChangeFilter(read_filters(query), _jobs(query))
+        wanted = ChangeFilter(read_filters(query, caller_of(request)), _jobs(query))
         after = _after(request, query)
         if after is None:
             after = await self.feed.begin()
