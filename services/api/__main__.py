@@ -17,17 +17,20 @@ from pathlib import Path
 
 from services.api import CONSUMES, NAME
 from services.api.config import ApiConfig, describe_local_images, from_settings
+from services.api.http.plain import PlainHttp, for_agents_until, read_plain
 from services.api.http.server import CannotListen, bind_for_each, check_exposure, http_server
 from services.api.keys import commands as key_commands
 from services.api.processes import workers
 from services.api.processes.siblings import Siblings
-from services.api.service import build
+from services.api.service import Api, build
 from shared.adapters import have_role, open_bus
 from shared.clock import RealClock
 from shared.log import get_logger, mask
 from shared.postgres.pool import is_not_ours, is_transient, open_database
+from shared.runtime.http_server import HttpServer
 from shared.runtime.process import Composed, Part, configure_log, database_login, main
 from shared.runtime.service import Ports
+from shared.runtime.tls import read_certificate
 from shared.settings import EXIT_SETTING, BadSetting, Settings
 
 SQL = Path(__file__).parent / "sql"
@@ -41,7 +44,15 @@ class Inherited:
     """The objects that a process of the API inherits from its parent."""
 
     sock: socket.socket
+    plain_sock: socket.socket | None
+    """Of plain HTTP beside TLS."""
+
     siblings: Siblings
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """The sockets to listen on."""
+        return [self.sock, *([self.plain_sock] if self.plain_sock else [])]
 
 
 async def compose(
@@ -52,13 +63,29 @@ async def compose(
     program = "python -m services.api" if published is None else IN_COMPOSE
     await check_exposure(published or host, ports.db, program)
     api = build(_config(settings), ports, inherited.siblings)
-    http = http_server(api.app)
+    servers = _servers(settings, api)
 
     async def drain() -> None:
-        http.stop()
+        for http in servers:
+            http.stop()
         api.service.drain()
 
-    return [Part(NAME, api.run()), Part("http", http.serve(sockets=[inherited.sock]))], drain
+    serving = [
+        Part("http", http.serve(sockets=[sock]))
+        for http, sock in zip(servers, inherited.sockets, strict=True)
+    ]
+    return [Part(NAME, api.run()), *serving], drain
+
+
+def _servers(settings: Settings, api: Api) -> list[HttpServer]:
+    """Make the servers of `Inherited.sockets`. Raises `BadSetting`."""
+    certificate = read_certificate(settings)
+    servers = [http_server(api.app, certificate=certificate)]
+    plain = read_plain(settings, tls=certificate is not None)
+    if plain is not None:
+        app = api.app if plain.until is None else for_agents_until(api.app, plain.until)
+        servers.append(http_server(app))
+    return servers
 
 
 def _host(settings: Settings) -> str:
@@ -80,21 +107,32 @@ def serve(settings: Settings) -> int:
     count = workers.process_count(settings)
     config = _config(settings)  # a bad setting is reported once, not by each process
     port = settings.integer("PORT", 8000, least=1, most=65_535)
+    plain = read_plain(settings, tls=read_certificate(settings) is not None)
     try:
         sockets = bind_for_each(_host(settings), port, count)
+        beside = _bind_plain(settings, plain, count)
     except CannotListen as error:
         raise BadSetting(str(error)) from None
     get_logger(service=NAME).info(describe_local_images(config))
     siblings = Siblings(count)
-    inherited = [Inherited(sock, siblings) for sock in sockets]
+    inherited = [Inherited(*pair, siblings) for pair in zip(sockets, beside, strict=True)]
     programs = [functools.partial(_serve_at, each, inherited) for each in inherited]
-    return programs[0]() if count == 1 else workers.run_all(programs, sockets)
+    every = [sock for each in inherited for sock in each.sockets]
+    return programs[0]() if count == 1 else workers.run_all(programs, every)
+
+
+def _bind_plain(
+    settings: Settings, plain: PlainHttp | None, count: int
+) -> Sequence[socket.socket | None]:
+    """Bind the second port, if there is one. Raises `CannotListen`."""
+    return bind_for_each(_host(settings), plain.port, count) if plain else [None] * count
 
 
 def _serve_at(inherited: Inherited, of_all: Sequence[Inherited]) -> int:
     for other in of_all:
         if other is not inherited:  # otherwise it would still listen after its own process stops
-            other.sock.close()
+            for sock in other.sockets:
+                sock.close()
     return main(NAME, CONSUMES, functools.partial(compose, inherited=inherited), open_bus, SQL)
 
 

@@ -12,6 +12,7 @@ from shared.postgres.waiting import wait_for_database
 from shared.runtime.http_protocol import BoundedProtocol
 from shared.runtime.http_server import HttpServer, listen
 from shared.runtime.http_server import http_server as http_server_for
+from shared.runtime.tls import Certificate
 from shared.settings import PREFIX, BadSetting
 
 KEEP_ALIVE_SECONDS = 310
@@ -78,11 +79,16 @@ async def _any_good_key(db: Database) -> bool:
         return await key_store.any_good_key(conn)
 
 
-def http_server(app: ASGIApp, protocol: type[BoundedProtocol] = BoundedProtocol) -> HttpServer:
-    """Make a server for *app*; `serve(sockets=[…])` runs it."""
+def http_server(
+    app: ASGIApp,
+    protocol: type[BoundedProtocol] = BoundedProtocol,
+    certificate: Certificate | None = None,
+) -> HttpServer:
+    """Make a server for *app*; `serve(sockets=[…])` runs it, with TLS if it has a *certificate*."""
     return http_server_for(
         app,
         protocol,
         keep_alive_seconds=KEEP_ALIVE_SECONDS,
         graceful_seconds=GRACEFUL_SECONDS,
+        certificate=certificate,
     )
