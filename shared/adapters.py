@@ -75,9 +75,7 @@ def open_compute(url: str, place: ComputePlace, clock: Clock) -> Compute:
         except ValueError as error:
             raise BadSetting(f"DOCKER_JOB_COMPUTE_URL is {url!r}: {error}") from None
     if scheme == "docker":
-        docker = replace(
-            place.docker, shared_engine=place.shared_engine, api_ca=place.api_ca
-        )
+        docker = replace(place.docker, shared_engine=place.shared_engine, api_ca=place.api_ca)
         return DockerCompute(place.deployment, clock, docker, host=place.engine)
     if scheme == "ec2":
         from shared.compute.ec2.compute import Ec2Compute  # noqa: PLC0415 - see shared.compute.ec2

@@ -45,9 +45,10 @@ def read_plain(settings: Settings, *, tls: bool) -> PlainHttp | None:
         return PlainHttp(port, None)
     try:
         until = datetime.fromisoformat(text)
+        zone = until.tzinfo
     except ValueError:
-        until = datetime.min
-    if until.tzinfo is None:
+        zone = None
+    if zone is None:
         raise BadSetting(
             f"{PREFIX}PLAIN_HTTP is {text!r}: it must be {OPEN}, or the time until which agents of "
             "earlier releases are served, with its zone, like 2026-12-31T12:00:00Z"
@@ -71,7 +72,7 @@ def for_agents_until(
     return serve
 
 
-async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
+async def _refuse(_scope: Scope, _receive: Receive, send: Send) -> None:
     body = msgspec.json.encode(REFUSAL) + b"\n"
     headers = [
         (b"content-type", b"application/json"),

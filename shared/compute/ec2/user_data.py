@@ -3,8 +3,8 @@
 In order, since each step guards against failures of the next: a timer that powers the machine off
 at the maximum lifetime, which counts from the launch; a packet filter that keeps containers from
 the metadata service; the ECS agent of the image, kept from starting; Docker running; the agent,
-fetched from the API, which is verified, by its hash, again and again until the bytes have it; and when the agent has
-ended, for whatever reason, the machine is powered off.
+fetched from the API, whose certificate and bytes are checked, again and again until it is had; and
+when the agent has ended, for whatever reason, the machine is powered off.
 """
 
 import shlex
