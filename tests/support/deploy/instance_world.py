@@ -149,7 +149,7 @@ class FirstBoot:
         (self._disk / "data").mkdir()
         self._cloud = ServedCloud()
         self.port = free_port()
-        self.api = f"http://127.0.0.1:{self.port}"
+        self.api = f"https://127.0.0.1:{self.port}"
         self.output = ""
         script = self._user_data(instance)
         (self._disk / "user-data").write_text(script)
@@ -165,6 +165,7 @@ class FirstBoot:
         more = "\n".join(
             (
                 f"DOCKER_JOB_COMPUTE_URL=sim://{self._cloud.host}:{self._cloud.port}",
+                # The agents of a simulated cloud do not verify; they are served in the old way.
                 f"DOCKER_JOB_API_URL={self.api}",
                 "DOCKER_JOB_INSTANCE_ROLE_ARN=",
                 "DOCKER_JOB_INTERRUPTION_QUEUE_URL=",
