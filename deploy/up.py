@@ -198,6 +198,7 @@ def print_access(plan: Plan, stack: Stack, out: TextIO) -> None:
         '\'{"docker_image": "alpine", "scheduled_for": "now"}\' '
         f"{url}/schedule\n"
     )
+    out.write(f"            docker-job login {verify}{url}\n")
     if (warning := face.warning(plan.parameters)) is not None:
         out.write(f"\n  {warning}\n")
 

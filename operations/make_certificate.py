@@ -109,7 +109,9 @@ def read_names(names: Sequence[str]) -> Names:
                 ) from None
             found.append(x509.DNSName(given.lower()))
     if not found:
-        raise BadSetting("name at least one host name or address of the API")
+        raise BadSetting(
+            "name the directory, and one or more host names or addresses of the API after it"
+        )
     return found
 
 
@@ -221,9 +223,7 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
 def main() -> int:
     """Run the command line; return the exit status."""
     try:
-        if len(sys.argv) < 3:
-            raise BadSetting("usage: python -m operations.make_certificate DIRECTORY NAME…")
-        made = make_certificate(Path(sys.argv[1]), sys.argv[2:], datetime.now(UTC))
+        made = make_certificate(Path(*sys.argv[1:2]), sys.argv[2:], datetime.now(UTC))
     except (BadSetting, OSError) as error:
         print(f"docker-job certificate: {error}", file=sys.stderr)  # noqa: T201 - for operators
         return EXIT_SETTING

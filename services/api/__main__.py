@@ -30,8 +30,8 @@ from shared.postgres.pool import is_not_ours, is_transient, open_database
 from shared.runtime.http_server import HttpServer
 from shared.runtime.process import Composed, Part, configure_log, database_login, main
 from shared.runtime.service import Ports
-from shared.runtime.tls import read_certificate
-from shared.settings import EXIT_SETTING, BadSetting, Settings
+from shared.runtime.tls import Certificate, read_certificate
+from shared.settings import EXIT_SETTING, PREFIX, BadSetting, Settings
 
 SQL = Path(__file__).parent / "sql"
 
@@ -79,13 +79,25 @@ async def compose(
 
 def _servers(settings: Settings, api: Api) -> list[HttpServer]:
     """Make the servers of `Inherited.sockets`. Raises `BadSetting`."""
-    certificate = read_certificate(settings)
+    certificate = _certificate(settings)
     servers = [http_server(api.app, certificate=certificate)]
     plain = read_plain(settings, tls=certificate is not None)
     if plain is not None:
         app = api.app if plain.until is None else for_agents_until(api.app, plain.until)
         servers.append(http_server(app))
     return servers
+
+
+def _certificate(settings: Settings) -> Certificate | None:
+    """Read the certificate. Raises `BadSetting`, also if agents would be sent to plain HTTP."""
+    certificate, url = read_certificate(settings), settings.text("API_URL", "")
+    plain = settings.text("PLAIN_HTTP")
+    if certificate is not None and url.startswith("http:") and not plain:
+        raise BadSetting(
+            f"{PREFIX}API_URL is {url}: with {PREFIX}TLS_CERTIFICATE_FILE agents reach the API by "
+            "https://, at a name of the certificate"
+        )
+    return certificate
 
 
 def _host(settings: Settings) -> str:
@@ -107,7 +119,7 @@ def serve(settings: Settings) -> int:
     count = workers.process_count(settings)
     config = _config(settings)  # a bad setting is reported once, not by each process
     port = settings.integer("PORT", 8000, least=1, most=65_535)
-    plain = read_plain(settings, tls=read_certificate(settings) is not None)
+    plain = read_plain(settings, tls=_certificate(settings) is not None)
     try:
         sockets = bind_for_each(_host(settings), port, count)
         beside = _bind_plain(settings, plain, count)

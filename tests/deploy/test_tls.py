@@ -180,7 +180,9 @@ def test_every_rule_for_plain_http_is_by_the_parameter_and_only_open_is_for_user
     ],
 )
 def test_a_stack_that_served_plain_http_serves_it_to_running_instances_until_the_last_ends(
-    before: dict[str, str], insecure: bool, after: str
+    before: dict[str, str],
+    insecure: bool,  # noqa: FBT001 - a case's field
+    after: str,
 ) -> None:
     assert plain_http(before, DAY, NOW, insecure=insecure) == after
 

@@ -205,7 +205,7 @@ class AgentOverTls:
 
     async def until_logged(self, text: str) -> None:
         async with asyncio.timeout(30):
-            while text not in self.log:
+            while text not in self.log:  # noqa: ASYNC110 - another process writes it
                 await asyncio.sleep(0.05)
 
     async def wait(self) -> int:
@@ -339,7 +339,7 @@ def test_the_port_of_tls_is_free_again_when_the_server_has_stopped(files: TlsFil
     async def once() -> int:
         async def app(scope: object, receive: object, send: object) -> None: ...
 
-        async with served(app, files.certificate) as port:  # type: ignore[arg-type]
+        async with served(app, files.certificate) as port:
             return port
 
     port = asyncio.run(once())

@@ -5,6 +5,7 @@ import contextlib
 import json
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -148,7 +149,7 @@ class FirstBoot:
         self._disk.chmod(0o755)
         (self._disk / "data").mkdir()
         self._cloud = ServedCloud()
-        self.port = free_port()
+        self.port, self._plain_port = free_port(), free_port()
         self.api = f"https://127.0.0.1:{self.port}"
         self.output = ""
         script = self._user_data(instance)
@@ -165,8 +166,10 @@ class FirstBoot:
         more = "\n".join(
             (
                 f"DOCKER_JOB_COMPUTE_URL=sim://{self._cloud.host}:{self._cloud.port}",
-                # The agents of a simulated cloud do not verify; they are served in the old way.
-                f"DOCKER_JOB_API_URL={self.api}",
+                # Agents of the simulated cloud cannot verify: they are served in clear.
+                "PLAIN_HTTP=open",
+                f"PLAIN_PORT={self._plain_port}",
+                f"DOCKER_JOB_API_URL=http://127.0.0.1:{self._plain_port}",
                 "DOCKER_JOB_INSTANCE_ROLE_ARN=",
                 "DOCKER_JOB_INTERRUPTION_QUEUE_URL=",
                 "LOG_GROUP=",
@@ -219,6 +222,12 @@ class FirstBoot:
         )
         self.output = done.stdout + done.stderr
         assert done.returncode == status, self.output[-6000:]
+
+    @property
+    def authority(self) -> ssl.SSLContext:
+        """The authority of the API's certificate, as the instance has it."""
+        path = f"{self._disk}/run/secrets/tls/ca.pem"
+        return ssl.create_default_context(cadata=docker("exec", self._name, "cat", path))
 
     def access_key_of(self, service: str) -> str:
         """Return the access key that the AWS SDK finds in a service's container."""
