@@ -21,9 +21,11 @@ from services.api.http.server import bind, http_server
 from shared import tokens
 from shared.runtime import tls as tls_module
 from shared.runtime.tls import LOOK_SECONDS, MOST_HANDSHAKES, Certificate, read_certificate
-from shared.settings import BadSetting, Settings
+from shared.settings import EXIT_SETTING, BadSetting, Settings
+from tests.integration.test_api_processes import start, started
 from tests.support.agent_file import agent_file
 from tests.support.api.api_world import DEPLOYMENT, TOKEN_KEY, World, instance_of
+from tests.support.run.ports import free_port
 from tests.support.servers.tls_files import TlsFiles
 
 
@@ -345,3 +347,41 @@ def test_the_port_of_tls_is_free_again_when_the_server_has_stopped(files: TlsFil
     port = asyncio.run(once())
     with socket.create_server(("127.0.0.1", port)):
         pass
+
+
+def test_both_processes_serve_tls_and_agents_in_clear_on_the_port_beside(
+    shared_database: str, files: TlsFiles
+) -> None:
+    plain, until = free_port(), datetime.now(UTC) + timedelta(hours=1)
+    given = {
+        "TLS_CERTIFICATE_FILE": str(files.chain),
+        "TLS_KEY_FILE": str(files.key),
+        "API_URL": "https://127.0.0.1:1",
+        "PLAIN_HTTP": until.isoformat(),
+        "PLAIN_PORT": str(plain),
+    }
+    with started(shared_database, **given) as api:
+        for _ in range(20):
+            answer = httpx.get(f"https://127.0.0.1:{api.port}/healthz", verify=files.client)
+            assert answer.status_code == 200
+        assert httpx.get(f"http://127.0.0.1:{plain}/list").status_code == 426
+        claim = httpx.post(f"http://127.0.0.1:{plain}/agent/claim", json={})
+        assert claim.status_code in (400, 401, 422)
+        with pytest.raises(httpx.TransportError):
+            httpx.get(f"http://127.0.0.1:{api.port}/healthz")
+        assert api.end() == 0
+
+
+def test_the_api_does_not_start_where_agents_would_be_sent_to_plain_http(
+    shared_database: str, files: TlsFiles
+) -> None:
+    given = {
+        "TLS_CERTIFICATE_FILE": str(files.chain),
+        "TLS_KEY_FILE": str(files.key),
+        "API_URL": "http://api:8000",
+        "PORT": str(free_port()),
+    }
+    process = start(shared_database, given)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == EXIT_SETTING
+    assert "DOCKER_JOB_API_URL is http://api:8000: with DOCKER_JOB_TLS_CERTIFICATE_FILE" in errors

@@ -81,6 +81,6 @@ def test_a_file_that_holds_no_authority_is_refused_with_its_name(
         path = tmp_path / "ca.pem"
         if content is not None:
             path.write_text(content)
-        ran = command("--cacert", str(path), "version")
+        ran = command("--cacert", str(path), "ps")
         assert ran.code == 125
         assert f"Cannot use {path}: {reason}." in ran.err

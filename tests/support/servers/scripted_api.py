@@ -69,7 +69,6 @@ def scripted_api(*answers: Answer, tls: ssl.SSLContext | None = None) -> Iterato
     api.url = f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}"
     if tls is not None:
         server.socket = tls.wrap_socket(server.socket, server_side=True)
-        server.handle_error = lambda *_: None  # type: ignore[method-assign] - a client that refuses
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
