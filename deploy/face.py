@@ -1,4 +1,4 @@
-"""The API's face to users and agents: HTTPS always; plain HTTP beside it only where it must or was asked for.
+"""The ways to the API: HTTPS always; plain HTTP beside it only where it must or was asked for.
 
 With an ACM certificate a load balancer serves it; otherwise the API itself, with a certificate of
 the deployment's own authority (docs/adr/0023-tls-by-default.md). Plain HTTP is open to users with
