@@ -1,8 +1,10 @@
 """TLS is the default: what is open to whom, what is printed, and that the printed line works."""
 
+import io
 import json
 import re
 import subprocess
+import tarfile
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 
 from deploy.face import MARGIN, OPEN, plain_http
+from deploy.source import pack
 from tests.deploy.conftest import ROOT, MotoCloud, certificate
 from tests.support.deploy.iam import resolve, template
 from tests.support.servers.tls_files import TlsFiles
@@ -287,3 +290,11 @@ def test_no_script_of_the_deployment_turns_verification_off() -> None:
             text = path.read_text()
             assert not re.search(r"curl [^\n]*(-k|--insecure)\b", text), path
             assert "CERT_NONE" not in text, path
+
+
+def test_the_source_has_every_compose_file_that_the_start_script_names() -> None:
+    start = (ROOT / "deploy" / "instance" / "start.sh").read_text()
+    named = set(re.findall(r"\$release_dir/(\S+?\.yaml)", start))
+    assert len(named) == 4
+    with tarfile.open(fileobj=io.BytesIO(pack().body)) as archive:
+        assert named <= {each.removeprefix("./") for each in archive.getnames()}
