@@ -132,6 +132,12 @@ def check(aws: MotoCloud, boot: FirstBoot, caller: httpx.Client) -> None:
         assert boot.access_key_of(service) == boot.session_of(service)["AccessKeyId"]
     assert boot.access_key_of("launcher") != boot.access_key_of("reaper")
 
+    boot.renew_certificate(at_once=False)
+    assert "made nothing: all is valid" in boot.output
+    boot.renew_certificate(at_once=True)
+    assert "made the API's certificate" in boot.output
+    assert caller.get("/readyz").status_code == 200
+
     boot.run_start_again()  # a reboot: nothing is recreated, and the job still exists
     assert caller.get(f"/status/{job['id']}").json()["status"] == "DONE"
     assert "making the first API key" not in boot.output

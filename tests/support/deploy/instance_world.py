@@ -212,9 +212,15 @@ class FirstBoot:
         """Run the start script again, as systemd does at a reboot."""
         self._exec(f"{self._disk}/opt/current/deploy/instance/start.sh")
 
-    def _exec(self, script: str, status: int = 0) -> None:
+    def renew_certificate(self, *, at_once: bool) -> None:
+        """Run the start script's daily step; *at_once*: as if the certificate were old."""
+        if at_once:
+            docker("exec", self._name, "rm", f"{self._disk}/run/secrets/tls/certificate.pem")
+        self._exec(f"{self._disk}/opt/current/deploy/instance/start.sh", 0, "certificate")
+
+    def _exec(self, script: str, status: int = 0, *arguments: str) -> None:
         done = subprocess.run(
-            ["docker", "exec", self._name, "bash", script],
+            ["docker", "exec", self._name, "bash", script, *arguments],
             capture_output=True,
             text=True,
             timeout=900,
