@@ -109,14 +109,35 @@ def test_insecure_opens_plain_http_warns_at_the_end_too_and_is_not_kept(aws: Mot
     assert "Address:  https://" in run.stdout, "agents and whoever verifies use TLS all the same"
     network = "203.0.113.0/24"
     assert opened(aws) == {(8443, network), (8000, network), (8443, JOBS), (8000, JOBS)}
+    assert "PLAIN_HTTP=open\n" in settings_of(aws)
 
     update = aws.deploy()
     assert update.returncode == 0, update.stderr
     assert update.stderr == ""
     assert "from job instances alone" in update.stdout
-    assert (8000, network) not in opened(aws)
+    # moto evaluates conditions and user data at the creation alone: the next test reads them.
     assert parameters(aws)["PlainHttp"].startswith("20")
-    assert f"PLAIN_HTTP={parameters(aws)['PlainHttp']}\n" in settings_of(aws)
+
+
+def test_every_rule_for_plain_http_is_by_the_parameter_and_only_open_is_for_users() -> None:
+    resources = template()["Resources"]
+    rules = {
+        name: resolve(each["Properties"])
+        for name, each in resources.items()
+        if each["Type"] in ("AWS::EC2::SecurityGroupIngress", "AWS::EC2::SecurityGroupEgress")
+        and resolve(each["Properties"])["FromPort"] == 8000
+    }
+    conditions = {name: resources[name].get("Condition") for name in rules}
+    assert conditions == {
+        "ApiFromPeopleInClear": "WithOpenPlainHttp",
+        "ApiFromEarlierJobs": "WithPlainHttp",
+        "EarlierJobsToApi": "WithPlainHttp",
+    }
+    assert "CidrIp" not in rules["ApiFromEarlierJobs"]
+    evaluated = template()["Conditions"]
+    assert json.dumps(evaluated["WithOpenPlainHttp"]) == json.dumps(
+        {"Fn::Equals": [{"Ref": "PlainHttp"}, OPEN]}
+    )
 
 
 def test_a_load_balancer_and_insecure_exclude_each_other(aws: MotoCloud) -> None:
@@ -147,23 +168,6 @@ def test_a_domain_alone_is_in_the_certificate_of_the_deployments_authority(aws: 
     assert "make jobs.example.com an A record of " in run.stdout
     assert "DOMAIN=jobs.example.com\n" in settings_of(aws)
     assert opened(aws) == {(8443, "203.0.113.0/24"), (8443, JOBS)}
-
-
-def test_every_rule_for_plain_http_is_by_the_parameter_and_only_open_is_for_users() -> None:
-    resources = template()["Resources"]
-    rules = {
-        name: resolve(each["Properties"])
-        for name, each in resources.items()
-        if each["Type"] in ("AWS::EC2::SecurityGroupIngress", "AWS::EC2::SecurityGroupEgress")
-        and resolve(each["Properties"])["FromPort"] == 8000
-    }
-    conditions = {name: resources[name].get("Condition") for name in rules}
-    assert conditions == {
-        "ApiFromPeopleInClear": "WithOpenPlainHttp",
-        "ApiFromEarlierJobs": "WithPlainHttp",
-        "EarlierJobsToApi": "WithPlainHttp",
-    }
-    assert "CidrIp" not in rules["ApiFromEarlierJobs"]
 
 
 # -- an update of a stack of plain HTTP
