@@ -89,6 +89,8 @@ def deploy(world: World) -> Facts:
     if address is None:
         raise Differs("deploy.sh printed no address")
     world.access["url"] = address[1]
+    if ca := re.search(r"curl --cacert (\S+)", output):
+        world.access["ca"] = ca[1]
     key = re.search(r"API key:\s+(djk_\S+)", output)
     if key is not None:
         write_private(world.key_file, key[1])

@@ -30,6 +30,7 @@ PARTS = (
         "embedded",
         "deploy/compose.aws.yaml",
         "deploy/compose.logs.yaml",
+        "deploy/compose.plain.yaml",
     ),
     *("deploy/backup.sh", "deploy/rotate.sh", "deploy/instance"),
 )

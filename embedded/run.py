@@ -53,7 +53,7 @@ from shared.postgres.pool import open_database
 from shared.runtime.http_server import HttpServer
 from shared.runtime.process import EXIT_CRASH, Part, collect_seldom, run_parts
 from shared.runtime.service import Ports, Service, ports_for
-from shared.settings import BadSetting, Settings, remove_empty
+from shared.settings import PREFIX, BadSetting, Settings, remove_empty
 from shared.signals import stop_on_signals
 from shared.terminal import print_line
 from shared.url import local_url, without_brackets
@@ -82,6 +82,11 @@ class Setup:
 
 def read_setup(settings: Settings) -> Setup:
     """Read the settings. Raises `BadSetting`."""
+    if settings.text("TLS_CERTIFICATE_FILE") is not None:
+        raise BadSetting(
+            f"{PREFIX}TLS_CERTIFICATE_FILE is set, and this program serves plain HTTP alone: use "
+            "compose, or leave it out and put a proxy in front"
+        )
     return Setup(
         settings=settings,
         data_dir=Path(settings.text("DATA_DIR", ".data")).absolute(),

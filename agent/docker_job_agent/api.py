@@ -91,7 +91,7 @@ class Api:
     def __init__(self, config: Config, token: str, recognition: Recognition | None = None) -> None:
         self._config = config
         self._token = token
-        self._http = Http(config.api_url, API_TIMEOUT_SECONDS)
+        self._http = Http(config.api_url, API_TIMEOUT_SECONDS, config.api_ca)
         self._recognition = recognition or Recognition()
 
     def of_attempt(self, config: Config) -> Api:

@@ -30,6 +30,8 @@ class Context:
     key: str | None = field(default=None, repr=False)
     key_in_keyring: bool = False
     insecure: bool = False
+    cacert: str | None = None
+    """The path of a file with the authorities, in PEM, that the API's certificate is checked by."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ def _context(data: dict[str, Any]) -> Context:
         data.get("key"),
         bool(data.get("key_in_keyring")),
         bool(data.get("insecure")),
+        data.get("cacert"),
     )
 
 

@@ -8,6 +8,7 @@ ready_seconds=600
 
 say() { printf 'start: %s\n' "$*"; }
 cloud() { python3 "$release_dir/deploy/instance/cloud.py" "$@"; }
+authority() { PYTHONPATH=$release_dir:${PYTHONPATH:-} python3 -m deploy.instance.authority "$@"; }
 
 # again SECONDS STEP COMMAND…: repeat a command until it succeeds, for that long at most, with growing pauses.
 again() {
@@ -55,9 +56,12 @@ load_settings() {
   DOCKER_JOB_TOKEN_KEY_FILE=$RUN_DIR/secrets/token_key
   DOCKER_JOB_SECRETS_KEY_FILE=$RUN_DIR/secrets/secrets_key
   DOCKER_JOB_AWS_CREDENTIALS_FILE=$RUN_DIR/secrets/aws_credentials
+  DOCKER_JOB_TLS_CERTIFICATE_FILE=$RUN_DIR/secrets/tls/certificate.pem
+  DOCKER_JOB_TLS_KEY_FILE=$RUN_DIR/secrets/tls/key.pem
+  DOCKER_JOB_API_CA_FILE=$RUN_DIR/secrets/tls/ca.pem
   DOCKER_JOB_HOST=0.0.0.0
-  DOCKER_JOB_PORT=${DOCKER_JOB_PORT:-8000}
-  DOCKER_JOB_API_URL=${DOCKER_JOB_API_URL:-http://$API_NAME:$DOCKER_JOB_PORT}
+  DOCKER_JOB_PORT=${DOCKER_JOB_PORT:-8443}
+  DOCKER_JOB_API_URL=${DOCKER_JOB_API_URL:-https://$API_NAME:$DOCKER_JOB_PORT}
   COMPOSE_PROJECT_NAME=${COMPOSE_PROJECT_NAME:-docker-job}
   INSTANCE_ID=$(cloud instance-id)
   set +a
@@ -146,7 +150,7 @@ remove_secrets_on_volume() {
 
 # In memory, for root alone: compose mounts them into the one-shot that gives each service its own.
 write_secrets() {
-  install -d -m 0700 "$RUN_DIR/secrets"
+  install -d -m 0700 "$RUN_DIR/secrets" "$RUN_DIR/secrets/tls"
   cloud secrets "$STACK" "$RUN_DIR/secrets"
   # Not a secret, but passed on the same way: the place of the launcher's and the reaper's sessions.
   (
@@ -163,10 +167,27 @@ write_sessions() {
   cloud session "$REAPER_ROLE" reaper "$SERVICE_SECRETS_DIR/reaper/aws_session"
 }
 
+# The API's certificate, of the deployment's own authority, whose key is in SSM and here in memory, for root alone.
+# The API reads a renewed one by itself; agents and users have the authority's certificate.
+make_certificate() {
+  local names tls=$RUN_DIR/secrets/tls
+  names=$(authority names "$API_NAME" "${DOMAIN:-}" "${PUBLIC_ADDRESS:-}")
+  authority fetch "$STACK" "$tls"
+  # shellcheck disable=SC2086
+  compose run --rm -T --no-deps certificate operations.make_certificate /tls $names
+  authority keep "$STACK" "$tls"
+}
+
+renew_certificate() {
+  make_certificate
+  compose run --rm -T --no-deps secrets
+}
+
 # An operator's own credentials are not passed on to the services.
 compose() {
   local files=(-f "$release_dir/compose.yaml" -f "$release_dir/deploy/compose.aws.yaml")
   [[ -z ${LOG_GROUP:-} ]] || files+=(-f "$release_dir/deploy/compose.logs.yaml")
+  [[ -z ${PLAIN_HTTP:-} ]] || files+=(-f "$release_dir/deploy/compose.plain.yaml")
   env -u AWS_ACCESS_KEY_ID -u AWS_SECRET_ACCESS_KEY -u AWS_SESSION_TOKEN \
     docker compose --project-directory "$release_dir" "${files[@]}" "$@"
 }
@@ -184,6 +205,8 @@ set_admin_passwords() {
 start_services() {
   say "building"
   again 600 "building the image" compose build --quiet migrate
+  say "making or renewing the certificate"
+  make_certificate
   say "starting the database and the broker"
   again 300 "pulling images" compose pull --quiet --policy missing postgres rabbitmq
   compose up --quiet-pull -d --wait postgres rabbitmq
@@ -216,12 +239,13 @@ make_first_key() {
 }
 
 wait_until_ready() {
-  local deadline=$((SECONDS + ready_seconds)) url=http://127.0.0.1:$DOCKER_JOB_PORT/readyz found
+  local deadline=$((SECONDS + ready_seconds)) url=https://127.0.0.1:$DOCKER_JOB_PORT/readyz found
+  local get=(curl -sS -m 5 --cacert "$DOCKER_JOB_API_CA_FILE")
   # The API is ready without the broker; a new instance is not.
-  until found=$(curl -fsS -m 5 "$url" 2>/dev/null) && [[ $found != *'"degraded"'* ]]; do
+  until found=$("${get[@]}" -f "$url" 2>/dev/null) && [[ $found != *'"degraded"'* ]]; do
     if ((SECONDS >= deadline)); then
       say "$url does not answer with 200, or names something as degraded:" >&2
-      curl -sS -m 5 "$url" >&2 || true
+      "${get[@]}" "$url" >&2 || true
       compose ps >&2
       return 1
     fi
@@ -252,28 +276,34 @@ RestartSec=60
 [Install]
 WantedBy=multi-user.target
 UNIT
-  cat >"$units/docker-job-sessions.service" <<UNIT
+  write_timer sessions 20min "new sessions for launcher and reaper"
+  write_timer certificate 24h "the API's certificate, renewed when half of its time is over"
+  systemctl daemon-reload
+  systemctl enable -q docker-job.service
+  systemctl enable -q --now docker-job-sessions.timer docker-job-certificate.timer
+}
+
+# write_timer ARGUMENT PERIOD DESCRIPTION: have systemd run this script with the argument.
+write_timer() {
+  cat >"$units/docker-job-$1.service" <<UNIT
 [Unit]
-Description=docker-job: new sessions for launcher and reaper
+Description=docker-job: $3
 After=network-online.target
 [Service]
 Type=oneshot
-ExecStart=$start sessions
+ExecStart=$start $1
 Restart=on-failure
 RestartSec=30
 UNIT
-  cat >"$units/docker-job-sessions.timer" <<UNIT
+  cat >"$units/docker-job-$1.timer" <<UNIT
 [Unit]
-Description=docker-job: new sessions for launcher and reaper
+Description=docker-job: $3
 [Timer]
-OnBootSec=20min
-OnUnitActiveSec=20min
+OnBootSec=$2
+OnUnitActiveSec=$2
 [Install]
 WantedBy=timers.target
 UNIT
-  systemctl daemon-reload
-  systemctl enable -q docker-job.service
-  systemctl enable -q --now docker-job-sessions.timer
 }
 
 forget_old_images() {
@@ -325,15 +355,19 @@ rotate_sealing_key() {
 # Sourced by its test, which calls single steps.
 if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
   case ${1:-} in
-  sessions)
-    load_settings
-    write_sessions
-    ;;
-  rotate-sealing-key)
-    load_settings
-    rotate_sealing_key
-    ;;
-  '') main ;;
-  *) echo "usage: start.sh [sessions | rotate-sealing-key]" >&2; exit 2 ;;
+    sessions)
+      load_settings
+      write_sessions
+      ;;
+    certificate)
+      load_settings
+      renew_certificate
+      ;;
+    rotate-sealing-key)
+      load_settings
+      rotate_sealing_key
+      ;;
+    '') main ;;
+    *) echo "usage: start.sh [sessions | certificate | rotate-sealing-key]" >&2; exit 2 ;;
   esac
 fi

@@ -87,7 +87,8 @@ class JoiningTransport:
             self._stop_waiting()
             self._transport.close()
             return
-        self._transport.write_eof()
+        if self._transport.can_write_eof():  # TLS has no half-closed connections
+            self._transport.write_eof()
         self._transport.resume_reading()
         self._closing = self._loop.call_later(LINGER_SECONDS, self._transport.close)
 

@@ -118,7 +118,7 @@ class BoundedProtocol(RoomyProtocol):
         if self.transport.is_closing() or self._all_answered() or begun:
             self._part = RequestPart.NONE  # nothing more can come
             self.transport.close()
-        return True
+        return self.transport.can_write_eof()  # a TLS connection cannot be kept
 
     # -- callbacks of the parser
 

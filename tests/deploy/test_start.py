@@ -13,7 +13,9 @@ a Debian container beside the machine's engine, AWS is moto, and besides:
 """
 
 import os
+import re
 import shutil
+import ssl
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -68,7 +70,14 @@ def test_the_first_boot_does_each_step_in_its_order_and_a_reboot_recreates_nothi
     ]
     assert steps == sorted(steps)
     assert boot.secret_in_clear() is None
-    assert KEY in aws.deploy().stdout
+    deployed = aws.deploy().stdout
+    assert KEY in deployed
+    [ca] = re.findall(r"CA: +(/\S+),", deployed)
+    assert Path(ca).read_text() == "the ca.pem of the first boot\n"
+    [kept] = aws.client("ssm").get_parameters(
+        Names=["/docker-job/docker-job/ca_key"], WithDecryption=True
+    )["Parameters"]
+    assert (kept["Type"], kept["Value"]) == ("SecureString", "the authority.pem of the first boot")
     check_aws(aws, boot)
 
     boot.run_start_again()
@@ -121,6 +130,7 @@ def test_no_secret_is_on_the_data_volume_and_those_of_a_release_before_leave_it(
 CREATE = "keys create --name first --scope admin"
 STEPS = (
     "build --quiet migrate",
+    "localhost 127.0.0.1",
     "up --quiet-pull -d --wait postgres rabbitmq",
     "psql -qX -v ON_ERROR_STOP=1 -U postgres -d docker_job",
     "run --rm -T migrate",
@@ -137,13 +147,17 @@ def test_the_first_boot_brings_readyz_to_200_leaves_a_key_and_signals(
     aws: MotoCloud, boot: FirstBoot
 ) -> None:
     boot.run()
-    assert httpx.get(f"{boot.api}/readyz").status_code == 200
+    assert httpx.get(f"{boot.api}/readyz", verify=boot.authority).status_code == 200
     assert boot.signals.received == [("docker-job", "Services", boot.instance_id, "SUCCESS")]
-    assert httpx.get(f"{boot.api}/list").status_code == 401, "it is closed without a key"
+    closed = httpx.get(f"{boot.api}/list", verify=boot.authority)
+    assert closed.status_code == 401, "it is closed without a key"
 
     deployed = aws.deploy()
+    [ca] = re.findall(r"CA: +(/\S+),", deployed.stdout)
+    trust = ssl.create_default_context(cafile=ca)
     key = next(line.split()[-1] for line in deployed.stdout.splitlines() if "API key:" in line)
-    with httpx.Client(base_url=boot.api, headers={"Authorization": f"Bearer {key}"}) as caller:
+    headers = {"Authorization": f"Bearer {key}"}
+    with httpx.Client(base_url=boot.api, headers=headers, verify=trust) as caller:
         check(aws, boot, caller)
 
 
@@ -159,6 +173,12 @@ def check(aws: MotoCloud, boot: FirstBoot, caller: httpx.Client) -> None:
     for service in ("launcher", "reaper"):
         assert boot.access_key_of(service) == boot.session_of(service)["AccessKeyId"]
     assert boot.access_key_of("launcher") != boot.access_key_of("reaper")
+
+    boot.renew_certificate(at_once=False)
+    assert "made nothing: all is valid" in boot.output
+    boot.renew_certificate(at_once=True)
+    assert "made the API's certificate" in boot.output
+    assert caller.get("/readyz").status_code == 200
 
     boot.run_start_again()  # a reboot: nothing is recreated, and the job still exists
     assert caller.get(f"/status/{job['id']}").json()["status"] == "DONE"

@@ -46,7 +46,7 @@ def test_job_instances_accept_no_connection_and_of_ours_reach_the_api_alone() ->
     assert "SecurityGroupIngress" not in group
     assert [rule["FromPort"] for rule in group["SecurityGroupEgress"]] == [443]
     to_api = resolve(resources["JobsToApi"]["Properties"])
-    assert (to_api["FromPort"], to_api["DestinationSecurityGroupId"]) == (8000, "ApiSecurityGroup")
+    assert (to_api["FromPort"], to_api["DestinationSecurityGroupId"]) == (8443, "ApiSecurityGroup")
     into_jobs = [
         name
         for name, each in resources.items()

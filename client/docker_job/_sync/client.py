@@ -21,7 +21,8 @@ class Client(FollowingCalls, ReportCalls, KeyCalls):
     the context in use (or the *context* of that name), then to http://127.0.0.1:8000 without a
     key. *timeout*: the longest wait for an answer, in seconds; streams have none. *retries*: how
     often a request is sent again after a lost connection, a 429, 502, 503 or 504. *insecure*:
-    send the key over plain HTTP to another machine.
+    send the key over plain HTTP to another machine. *cacert*: a file with the authorities that are
+    trusted for the API, in PEM, in place of the system's.
     """
 
     def __init__(
@@ -33,9 +34,12 @@ class Client(FollowingCalls, ReportCalls, KeyCalls):
         timeout: float = TIMEOUT_SECONDS,
         retries: int = RETRIES,
         insecure: bool = False,
+        cacert: str | None = None,
         target: Target | None = None,
     ) -> None:
-        self.target = target or find_target(url, key, context=context, insecure=insecure)
+        self.target = target or find_target(
+            url, key, context=context, insecure=insecure, cacert=cacert
+        )
         super().__init__(Transport(self.target, timeout=timeout, retries=retries))
 
     def __enter__(self) -> Self:

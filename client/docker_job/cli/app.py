@@ -58,6 +58,7 @@ class App:
     key_file: str | None = None
     context: str | None = None
     insecure: bool = False
+    cacert: str | None = None
     color: bool | None = None
     json: bool = False
 
@@ -67,7 +68,11 @@ class App:
         from docker_job.target import find_target  # noqa: PLC0415 - --help does not need it
 
         return find_target(
-            self.url, key_file=self.key_file, context=self.context, insecure=self.insecure
+            self.url,
+            key_file=self.key_file,
+            context=self.context,
+            insecure=self.insecure,
+            cacert=self.cacert,
         )
 
     @cached_property

@@ -56,6 +56,7 @@ class Commands(click.Group):
 @click.option("--key-file", metavar="FILE", help="A file that holds the API key.")
 @click.option("-c", "--context", metavar="NAME", help="The context to use: see context ls.")
 @click.option("--insecure", is_flag=True, help="Send the key over plain HTTP to another machine.")
+@click.option("--cacert", metavar="FILE", help="The authority of the API's certificate, in PEM.")
 @click.option("--no-color", is_flag=True, help="Print without colours.")
 @click.version_option(__version__, prog_name="docker-job")
 @click.pass_obj
@@ -64,13 +65,14 @@ def group(
     url: str | None,
     key_file: str | None,
     context: str | None,
+    cacert: str | None,
     *,
     insecure: bool,
     no_color: bool,
 ) -> None:
     """Run a Docker image at a time of your choice, at Spot prices."""
     app.url, app.key_file, app.context = url, key_file, context
-    app.insecure = insecure
+    app.insecure, app.cacert = insecure, cacert
     app.color = False if no_color else None
 
 

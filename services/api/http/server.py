@@ -14,6 +14,7 @@ from shared.runtime.http_protocol import BoundedProtocol
 from shared.runtime.http_room import Room
 from shared.runtime.http_server import HttpServer, listen
 from shared.runtime.http_server import http_server as http_server_for
+from shared.runtime.tls import Certificate
 from shared.settings import PREFIX, BadSetting
 
 KEEP_ALIVE_SECONDS = 310
@@ -85,14 +86,19 @@ def http_server(
     protocol: type[BoundedProtocol] = BoundedProtocol,
     *,
     room: Room | None = None,
+    certificate: Certificate | None = None,
 ) -> HttpServer:
-    """Make a server for *app*, whose connections share *room*; `serve(sockets=[…])` runs it."""
+    """Make a server for *app*; `serve(sockets=[…])` runs it, with TLS if it has a *certificate*.
+
+    Its connections share *room*.
+    """
     return http_server_for(
         app,
         protocol,
         room=room or Room(),
         keep_alive_seconds=KEEP_ALIVE_SECONDS,
         graceful_seconds=GRACEFUL_SECONDS,
+        certificate=certificate,
     )
 
 

@@ -5,6 +5,7 @@ import contextlib
 import json
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -148,8 +149,8 @@ class FirstBoot:
         self._disk.chmod(0o755)
         (self._disk / "data").mkdir()
         self._cloud = ServedCloud()
-        self.port = free_port()
-        self.api = f"http://127.0.0.1:{self.port}"
+        self.port, self._plain_port = free_port(), free_port()
+        self.api = f"https://127.0.0.1:{self.port}"
         self.output = ""
         script = self._user_data(instance)
         (self._disk / "user-data").write_text(script)
@@ -165,7 +166,10 @@ class FirstBoot:
         more = "\n".join(
             (
                 f"DOCKER_JOB_COMPUTE_URL=sim://{self._cloud.host}:{self._cloud.port}",
-                f"DOCKER_JOB_API_URL={self.api}",
+                # Agents of the simulated cloud cannot verify: they are served in clear.
+                "PLAIN_HTTP=open",
+                f"PLAIN_PORT={self._plain_port}",
+                f"DOCKER_JOB_API_URL=http://127.0.0.1:{self._plain_port}",
                 "DOCKER_JOB_INSTANCE_ROLE_ARN=",
                 "DOCKER_JOB_INTERRUPTION_QUEUE_URL=",
                 "LOG_GROUP=",
@@ -209,6 +213,12 @@ class FirstBoot:
         """Run the start script again, as systemd does at a reboot."""
         self._exec(f"{self._disk}/opt/current/deploy/instance/start.sh", 0, *arguments)
 
+    def renew_certificate(self, *, at_once: bool) -> None:
+        """Run the start script's daily step; *at_once*: as if the certificate were old."""
+        if at_once:
+            docker("exec", self._name, "rm", f"{self._disk}/run/secrets/tls/certificate.pem")
+        self._exec(f"{self._disk}/opt/current/deploy/instance/start.sh", 0, "certificate")
+
     def _exec(self, script: str, status: int = 0, *arguments: str) -> None:
         done = subprocess.run(
             ["docker", "exec", self._name, "bash", script, *arguments],
@@ -219,6 +229,12 @@ class FirstBoot:
         )
         self.output = done.stdout + done.stderr
         assert done.returncode == status, self.output[-6000:]
+
+    @property
+    def authority(self) -> ssl.SSLContext:
+        """The authority of the API's certificate, as the instance has it."""
+        path = f"{self._disk}/run/secrets/tls/ca.pem"
+        return ssl.create_default_context(cadata=docker("exec", self._name, "cat", path))
 
     def access_key_of(self, service: str) -> str:
         """Return the access key that the AWS SDK finds in a service's container."""

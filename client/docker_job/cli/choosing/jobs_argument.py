@@ -41,6 +41,7 @@ def complete_jobs(
     options = ctx.find_root().params  # a completion does not call the group
     app.url, app.context = options.get("url"), options.get("context")
     app.key_file, app.insecure = options.get("key_file"), bool(options.get("insecure"))
+    app.cacert = options.get("cacert")
 
     def ask() -> None:
         for job in client.page(limit=COMPLETED).jobs:
