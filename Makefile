@@ -10,7 +10,7 @@ LOCK := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(UPGRADE)
 
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help run doctor rehearse drill test test-campaign long bench backup restore rotate restore-test lint format types check docs client lock clean
+.PHONY: help run doctor rehearse drill test test-campaign long bench backup restore rotate restore-test lint format types check docs client lock audit clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -78,16 +78,21 @@ docs: $(VENV)/.runtime $(VENV)/.client ## regenerate docs/{asyncapi.json,openapi
 client: $(VENV)/.dev $(VENV)/.client ## regenerate the synchronous half of the Python client from the asynchronous one
 	@$(BIN)/python client/make_sync.py
 
-lock: ## regenerate requirements*.txt from requirements*.in (newer versions: make lock UPGRADE=--upgrade)
+lock: $(BIN)/python ## regenerate requirements*.txt and images.lock (newer packages: make lock UPGRADE=--upgrade)
 	@command -v $(UV) >/dev/null || { echo "Locking needs uv: pip install uv" >&2; exit 1; }
 	@$(LOCK) requirements.in --output-file requirements.txt
 	@$(LOCK) requirements-client.in --output-file requirements-client.txt
 	@$(LOCK) requirements-dev.in --output-file requirements-dev.txt
 	@$(LOCK) requirements-rehearsal.in --output-file requirements-rehearsal.txt
 	@$(LOCK) requirements-emulators.in --output-file requirements-emulators.txt
+	@$(LOCK) requirements-audit.in --output-file requirements-audit.txt
+	@$(BIN)/python -m supply_chain.lock_images
+
+audit: $(VENV)/.audit ## write bills of materials (CycloneDX) to .audit/, and look up known vulnerabilities
+	@$(BIN)/python -m supply_chain.audit $(VENV)/audit/bin .audit
 
 clean: ## remove everything that make created, except the data in .data
-	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) .audit .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is newer than its lock file once all packages of the lock file are installed. A Ctrl-C while
@@ -117,6 +122,14 @@ $(VENV)/.emulators: requirements-emulators.txt $(BIN)/python
 	@$(BIN)/python -m venv --clear $(VENV)/emulators
 	@$(VENV)/emulators/bin/python -m pip --disable-pip-version-check --no-input --quiet install \
 	  --require-hashes --requirement requirements-emulators.txt
+	@touch $@
+
+# In an environment of their own, so that they are not among what they audit.
+$(VENV)/.audit: requirements-audit.txt $(BIN)/python
+	@echo "Installing the programs that the audit needs (once) ..."
+	@$(BIN)/python -m venv --clear $(VENV)/audit
+	@$(VENV)/audit/bin/python -m pip --disable-pip-version-check --no-input --quiet install \
+	  --require-hashes --requirement requirements-audit.txt
 	@touch $@
 
 # It is recreated when its Python was removed. Debian's Python may lack venv: the message says so.

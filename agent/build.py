@@ -43,13 +43,13 @@ def build(package: Path = PACKAGE) -> bytes:
     return built.getvalue()
 
 
-def write(content: bytes, path: Path) -> None:
+def write(content: bytes, path: Path, mode: int = 0o644) -> None:
     """Write a built file atomically: a reader finds all of it or nothing."""
     descriptor, made = tempfile.mkstemp(dir=path.parent, prefix=path.name)
     try:
         with open(descriptor, "wb") as file:
             file.write(content)
-        os.chmod(made, 0o644)
+        os.chmod(made, mode)
         os.replace(made, path)
     except BaseException:
         os.unlink(made)
@@ -66,7 +66,7 @@ def keep(directory: Path) -> Path:
     path = directory / f"docker_job_agent-{hashlib.sha256(content).hexdigest()[:16]}.pyz"
     if not path.exists():
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write(content, path)
+        write(content, path, 0o600)
     return path
 
 

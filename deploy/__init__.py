@@ -9,7 +9,9 @@
     settings  `--set`: which settings there are, and their values in the stack
     dns       whether instances in the VPC resolve the API's name
     network, endpoints   the ways out of the subnets of job instances
-    certificate, encryption   HTTPS's certificate; the account's default key of EBS
+    face      how the API is reached: HTTPS, and plain HTTP only where it must or was asked for
+    authority the certificate of the deployment's own authority, for `curl --cacert`
+    certificate, encryption   ACM's certificate; the account's default key of EBS
     examine   clock, quotas, image and prices, before anything is made
     clock     this machine's clock beside AWS's
     quotas    the quotas of vCPUs by family

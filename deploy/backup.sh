@@ -1,13 +1,17 @@
 #!/bin/bash
 # Backup and restore under compose: deploy/backup.sh save FILE, deploy/backup.sh restore FILE. It acts on the
 # project of this directory; compose's own COMPOSE_PROJECT_NAME, COMPOSE_FILE and so on select another, and on
-# AWS COMPOSE=/opt/docker-job/current/deploy/instance/compose.sh. Details: docs/how-to/back-up-and-restore.md.
+# AWS COMPOSE=/opt/docker-job/current/deploy/instance/compose.sh. With DOCKER_JOB_BACKUP_KEY_FILE, a file of
+# `age-keygen`, a backup is encrypted. Details: docs/how-to/back-up-and-restore.md.
 set -euo pipefail
+umask 077 # all that this writes is for its owner alone
 
 usage() { echo "usage: deploy/backup.sh save|restore FILE" >&2; exit 2; }
 [[ $# == 2 && $2 == *[![:space:]]* ]] || usage
 file=$2
 [[ $file == /* ]] || file=$PWD/$file
+key_file=${DOCKER_JOB_BACKUP_KEY_FILE:-}
+[[ -z $key_file || $key_file == /* ]] || key_file=$PWD/$key_file
 for name in COMPOSE COMPOSE_FILE COMPOSE_PROJECT_NAME; do # an empty setting is its default
   [[ ${!name:-} == *[![:space:]]* ]] || unset "$name"
 done
@@ -16,6 +20,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 [[ -n ${COMPOSE:-}${COMPOSE_FILE:-} ]] || cd "$root"
 services=(api scheduler launcher reaper)
 part=
+plain=
 
 fail() { echo "backup: $*" >&2; exit 1; }
 in_postgres() { "${compose[@]}" exec -T postgres "$@"; }
@@ -40,7 +45,9 @@ verify_checksum() {
   local LC_ALL=C line size
   size=$(wc -c <"$1")
   line=$(tail -c "$line_bytes" "$1" | tr '\0' x)
-  [[ $line == *"$mark"* ]] || return 0 # saved by a release before
+  # Saved by a release before, unless the lines with the contents are cut off.
+  [[ $line == *"$mark"* ||
+    $(tail -c 1024 "$1" | tr '\0\n' 'x|') == *"|docker-job backup: "*[!\|] ]] || return 0
   [[ $line == "$mark"* && ${#line} == $((line_bytes - 1)) ]] || fail "$1 is not complete: its checksum is cut off"
   [[ ${line#"$mark"} == "$(checksum "$1" $((size - line_bytes)))" ]] ||
     fail "$1 was altered since it was saved: its checksum does not fit"
@@ -68,6 +75,21 @@ refuse_newer() {
     [[ -f $root/$directory/sql/${source#*/} ]] ||
       fail "$1 was saved by a newer release of docker-job (migration $source): update docker-job, then restore it"
   done <<<"$rows"
+}
+
+# Encrypt or decrypt standard input, in the format of `age`, in a container without a network (operations/age.py).
+age() {
+  { base64 <"$key_file" | tr -d '\n'; echo; cat; } | "${compose[@]}" run --rm -T --no-deps secrets operations.age "$1"
+}
+is_encrypted() { [[ $(head -c 22 "$1" | tr '\0' x) == age-encryption.org/v1 ]]; }
+
+# Replace the encrypted $file by a decrypted one, which is removed at the end: a wrong key, and a file that was altered
+# or is not complete, are refused before anything is touched.
+decrypt() {
+  [[ -n $key_file ]] || fail "$file is encrypted: set DOCKER_JOB_BACKUP_KEY_FILE to the file with its key"
+  plain=$(mktemp "${TMPDIR:-/tmp}/docker-job-restore.XXXXXX")
+  age decrypt <"$file" >"$plain" || fail "$file cannot be decrypted; nothing was touched"
+  file=$plain
 }
 
 which_project="is it this compose project (COMPOSE_PROJECT_NAME, COMPOSE_FILE), and has it been started once?"
@@ -98,17 +120,25 @@ save() {
   tables=$(grep -E "^($(IFS='|'; echo "${services[*]}")|migrations) " <<<"$tables")
   remove_leftovers
   part=$(mktemp "$file.part.${HOSTNAME:-here}.$$.XXXXXX") || fail "cannot write $file"
-  trap 'rm -f "$part"' EXIT
+  trap 'rm -f "$part" ${plain:+"$plain"}' EXIT
   trap 'exit 130' INT TERM HUP
   in_postgres pg_dump -U postgres --format=custom --no-owner --no-privileges docker_job </dev/null >"$part" ||
     fail "cannot save the database; $file is unchanged"
   verify "$part" "$tables"
+  { echo; cat "$root/embedded/backup_contents.txt"; } >>"$part" || fail "cannot write $file"
   printf '%s%s\n' "$mark" "$(checksum "$part" "$(wc -c <"$part")")" >>"$part" || fail "cannot write $file"
   verify_checksum "$part"
+  if [[ -n $key_file ]]; then
+    plain=$part
+    part=$(mktemp "$file.part.${HOSTNAME:-here}.$$.XXXXXX") || fail "cannot write $file"
+    age encrypt <"$plain" >"$part" || fail "cannot encrypt the backup; $file is unchanged"
+    rm -f "$plain"
+  fi
   sync "$part"
   mv "$part" "$file"
   sync "$(dirname "$file")"
-  echo "saved to $file"
+  cat "$root/embedded/backup_contents.txt" >&2
+  echo "saved${key_file:+, encrypted,} to $file"
 }
 
 exists() { [[ $(sql "SELECT 1 FROM pg_database WHERE datname = '$1'") == 1 ]]; }
@@ -126,7 +156,9 @@ swap() {
 
 restore() {
   [[ -f $file && -s $file ]] || fail "$file does not exist, or is empty"
+  trap 'rm -f ${plain:+"$plain"}' EXIT
   [[ -n $("${compose[@]}" ps --all --quiet postgres) ]] || fail "there is no database here: $which_project"
+  ! is_encrypted "$file" || decrypt
   "${compose[@]}" up -d --wait postgres rabbitmq
   exists docker_job || fail "there is no database docker_job: $which_project"
   echo "loading $file" # the services still run: they are stopped only for a complete dump
@@ -139,14 +171,15 @@ restore() {
     sql 'DROP DATABASE IF EXISTS docker_job_incoming WITH (FORCE)'
     fail "cannot load $file; nothing was replaced"
   }
-  trap '[[ $? == 0 ]] || echo "backup: not finished, and the services may be stopped: restore again" >&2' EXIT
+  trap 'status=$?; rm -f ${plain:+"$plain"}
+    ((status == 0)) || echo "backup: not finished, and the services may be stopped: restore again" >&2' EXIT
   trap 'exit 130' INT TERM HUP
   echo "stopping the services"
   "${compose[@]}" stop "${services[@]}"
   swap || {
     sql 'DROP DATABASE IF EXISTS docker_job_incoming WITH (FORCE)'
     "${compose[@]}" up -d --wait "${services[@]}"
-    trap - EXIT
+    trap 'rm -f ${plain:+"$plain"}' EXIT
     fail "cannot replace the database docker_job (does another program use it?); nothing was replaced"
   }
   # The broker's events may be of jobs that are not in this database: purge them, then resend the events that this
@@ -161,6 +194,7 @@ restore() {
   echo "restored"
 }
 
+[[ -z $key_file || -r $key_file ]] || fail "DOCKER_JOB_BACKUP_KEY_FILE names $key_file, which cannot be read"
 case $1 in
 save) save ;;
 restore) restore ;;

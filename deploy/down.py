@@ -22,6 +22,7 @@ from deploy.reason import groups
 from deploy.refusal import Refusal, as_refusals, code_of
 from deploy.source import bucket_name
 from deploy.stack import Stack, Waiting, find_stack, first_failure, last_event
+from deploy.terminal import protect_terminal
 from deploy.up import add_where
 
 DEPLOYMENT_TAG = "docker-job:deployment"
@@ -254,6 +255,7 @@ def run(options: argparse.Namespace, out: TextIO) -> None:
 
 def main() -> int:
     """Run the command line; return the exit status."""
+    protect_terminal()
     try:
         run(parser().parse_args(), sys.stdout)
     except Refusal as refusal:

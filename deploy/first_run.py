@@ -17,6 +17,7 @@ from deploy.account import open_account
 from deploy.first_list import STEPS, Step
 from deploy.first_world import ByHand, Choices, Differs, Skipped, World
 from deploy.refusal import Refusal, as_refusals
+from deploy.terminal import protect_terminal
 from deploy.up import add_where
 
 PASSED, SKIPPED, DIFFERS, BY_HAND = "passed", "skipped", "differs", "by hand"
@@ -163,7 +164,7 @@ def _read(directory: Path, world: World) -> Report:
 
 
 def _write(directory: Path, report: Report, steps: Sequence[Step]) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name, text in (
         ("report.json", json.dumps(report, indent=1, default=str) + "\n"),
         ("report.md", markdown(report, steps)),
@@ -194,7 +195,7 @@ def run(options: argparse.Namespace, out: TextIO) -> bool:
         fis_role=options.fis_role,
         allow=options.allow,
     )
-    options.report.mkdir(parents=True, exist_ok=True)
+    options.report.mkdir(mode=0o700, parents=True, exist_ok=True)
     world = World(account, options.stack, where, choices, options.report / "key")
     good = play(world, options.report, out, skip=options.skip)
     out.write(f"The report is in {options.report}/report.md and report.json.\n")
@@ -203,6 +204,7 @@ def run(options: argparse.Namespace, out: TextIO) -> bool:
 
 def main() -> int:
     """Run the command line; return the exit status."""
+    protect_terminal()
     try:
         return 0 if run(parser().parse_args(), sys.stdout) else 1
     except Refusal as refusal:

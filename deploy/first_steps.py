@@ -12,6 +12,7 @@ from deploy.down import DEPLOYMENT_TAG
 from deploy.first_cloud import ids_of
 from deploy.first_jobs import until_running
 from deploy.first_world import ByHand, Differs, Facts, World, require, tail
+from deploy.instance.parameters import write_private
 from deploy.place import SERVICES_TAG
 from deploy.refusal import code_of
 from deploy.up import first_key_name
@@ -88,10 +89,11 @@ def deploy(world: World) -> Facts:
     if address is None:
         raise Differs("deploy.sh printed no address")
     world.access["url"] = address[1]
+    if ca := re.search(r"curl --cacert (\S+)", output):
+        world.access["ca"] = ca[1]
     key = re.search(r"API key:\s+(djk_\S+)", output)
     if key is not None:
-        world.key_file.touch(mode=0o600)
-        world.key_file.write_text(key[1])
+        write_private(world.key_file, key[1])
     require(world.key_file.exists(), f"the API key was shown before: put it into {world.key_file}")
     world.call("GET", "/list?limit=1")
     require(not _keeps_key(world), f"{first_key_name(world.stack)} still has the API key")

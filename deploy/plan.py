@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from deploy import certificate, dns, encryption, network, place, settings
+from deploy import dns, encryption, face, network, place, settings
 from deploy.account import Account, refuse_no_spot, spot_quota
 from deploy.refusal import Refusal
 from deploy.source import Source, bucket_name, pack
@@ -60,7 +60,7 @@ def make_plan(account: Account, options: argparse.Namespace) -> Plan:
     if not options.ignore_quota and not elsewhere:
         refuse_no_spot(quota)
     parameters = (
-        _face(account, options, before)
+        face.face(account, options, before, _longest_life(chosen, before))
         | _place(account, options, old, volume, chosen, warnings)
         | _settings_parameters(chosen)
         | _data(options, before, volume)
@@ -80,17 +80,14 @@ def make_plan(account: Account, options: argparse.Namespace) -> Plan:
     return Plan(account, options.stack, old, parameters, source, quota.text, kept, tuple(warnings))
 
 
-def _face(
-    account: Account, options: argparse.Namespace, before: Mapping[str, str]
-) -> dict[str, str]:
-    """Return the parameters of HTTPS, with the certificate checked, the kept one too."""
-    if bool(options.domain) != bool(options.certificate) and not before.get("CertificateArn"):
-        raise Refusal("HTTPS needs both --domain jobs.example.com and --certificate arn:aws:acm:…")
-    domain = certificate.read_domain(options.domain) if options.domain else before.get("Domain", "")
-    arn = options.certificate or before.get("CertificateArn", "")
-    if arn:
-        certificate.refuse_unusable(account, arn, domain)
-    return {"Domain": domain, "CertificateArn": arn}
+def _longest_life(chosen: Mapping[str, str], before: Mapping[str, str]) -> int:
+    """Return how long a job instance may live that was launched before the update, or after it."""
+    lives = (_lifetime(chosen), before.get("MaxLifetimeSeconds", "0"))
+    return max(map(int, map(float, lives)))
+
+
+def _lifetime(chosen: Mapping[str, str]) -> str:
+    return chosen.get("MAX_LIFETIME_SECONDS", "86400")
 
 
 def _data(
@@ -138,7 +135,7 @@ def _settings_parameters(chosen: Mapping[str, str]) -> dict[str, str]:
     rest = {name: value for name, value in chosen.items() if name not in settings.PARAMETERS}
     return {
         "Settings": settings.write(rest),
-        "MaxLifetimeSeconds": chosen.get("MAX_LIFETIME_SECONDS", "86400"),
+        "MaxLifetimeSeconds": _lifetime(chosen),
         "SessionManager": chosen.get(settings.SESSION_MANAGER, "off"),
     }
 

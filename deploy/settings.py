@@ -30,7 +30,7 @@ STACKS_OWN = {
     "INSTANCE_ROLE_ARN": "--job-policy, for what jobs may do on AWS",
     "API_URL": "--domain",
     "HOST": "--allow",
-    "PORT": "--domain and --certificate",
+    "PORT": None,
     "EC2_KEY_NAME": "--set EC2_SESSION_MANAGER=on, since no port is open for SSH",
     "EC2_SECURITY_GROUPS": (
         "the group that the stack makes, in which job instances reach HTTPS and the API"
@@ -127,7 +127,7 @@ def refuse_bad(settings: Mapping[str, str], region: str) -> None:
     """Raise `Refusal` with the reader's message where a service would not start."""
     values = {
         "COMPUTE_URL": f"ec2://{region}",
-        "API_URL": "http://api.docker-job.internal:8000",
+        "API_URL": "https://api.docker-job.internal:8443",
         **settings,
     }
     run = subprocess.run(

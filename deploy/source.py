@@ -20,7 +20,8 @@ from deploy.refusal import Refusal, code_of
 ROOT = Path(__file__).resolve().parent.parent
 
 PARTS = (
-    *("Dockerfile", ".dockerignore", ".empty", "LICENSE", "compose.yaml", "requirements.txt"),
+    *("Dockerfile", ".dockerignore", ".empty", "LICENSE", "compose.yaml", "images.lock"),
+    "requirements.txt",
     *(
         "agent",
         "services",
@@ -29,6 +30,7 @@ PARTS = (
         "embedded",
         "deploy/compose.aws.yaml",
         "deploy/compose.logs.yaml",
+        "deploy/compose.plain.yaml",
     ),
     *("deploy/backup.sh", "deploy/rotate.sh", "deploy/instance"),
 )

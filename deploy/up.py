@@ -1,6 +1,7 @@
 """`deploy.sh`: check, show, upload, create or update, wait, print the address and the first key."""
 
 import argparse
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from typing import TextIO
 
 from botocore.exceptions import ClientError
 
-from deploy import costs, settings
+from deploy import authority, costs, face, settings
 from deploy.account import Account, ensure_linked_roles, open_account
 from deploy.examine import examine, report
 from deploy.plan import Plan, make_plan
@@ -17,6 +18,7 @@ from deploy.reason import FailedLaunches, last_lines
 from deploy.refusal import Refusal, as_refusals, code_of
 from deploy.source import upload
 from deploy.stack import READY, Stack, Waiting, apply, first_failure, last_event
+from deploy.terminal import protect_terminal
 
 CLOCKS_APART = 120
 """Seconds that this machine's clock may be ahead of AWS's."""
@@ -30,13 +32,6 @@ MAKES = """\
   services and jobs; security groups, the API open to {AllowedCidr} alone; a queue for
   interruptions; a private DNS zone; {face}; logs kept {LogRetentionDays} days;
   a bucket for the source."""
-
-
-IN_CLEAR = (
-    "deploy: warning: without a certificate the API is served over plain HTTP: API keys and "
-    "secrets travel in clear, and every network on the way can read them. For HTTPS add "
-    "--domain jobs.example.com and --certificate arn:aws:acm:…"
-)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,8 +49,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--instance-type", help="of the services' instance (default: t4g.small)")
     top.add_argument("--data-gib", type=int, help="size of a new data volume (default: 20)")
     top.add_argument("--from-snapshot", metavar="SNAP", help="start with the data of a snapshot")
-    top.add_argument("--domain", help="with --certificate: the API's name, for HTTPS")
-    top.add_argument("--certificate", metavar="ARN", help="an ACM certificate of --domain")
+    _add_face(top)
     top.add_argument(
         "--job-policy", metavar="ARN", help="policy of jobs on AWS (default: no permissions)"
     )
@@ -72,6 +66,22 @@ def parser() -> argparse.ArgumentParser:
         "--ignore-quota", action="store_true", help="deploy even if the Spot quota is 0"
     )
     return top
+
+
+def _add_face(top: argparse.ArgumentParser) -> None:
+    """Add the options of HTTPS."""
+    top.add_argument("--domain", help="the API's name (default: its address)")
+    top.add_argument(
+        "--certificate",
+        metavar="ARN",
+        help="an ACM certificate of --domain, which a load balancer serves (default: the "
+        "deployment's own authority issues one)",
+    )
+    top.add_argument(
+        "--insecure",
+        action="store_true",
+        help="serve plain HTTP too: keys and secrets travel in clear; for this update alone",
+    )
 
 
 def _add_network(top: argparse.ArgumentParser) -> None:
@@ -98,20 +108,17 @@ def add_where(top: argparse.ArgumentParser) -> None:
 def show(plan: Plan, out: TextIO) -> None:
     """Print the resources or changes, and the costs."""
     account, parameters = plan.account, plan.parameters
-    with_balancer = bool(parameters["CertificateArn"])
-    face = (
-        "a load balancer with HTTPS" if with_balancer else "a fixed public address, without HTTPS"
-    )
     out.write(
         f"docker-job: stack {plan.name} in {account.region}, account {account.account_id}, "
         f"as {account.caller}\n  Spot quota: {plan.quota}\n"
     )
     if plan.old is None:
-        out.write(MAKES.format(face=face, **parameters) + "\n")
+        out.write(MAKES.format(face=face.describe(parameters), **parameters) + "\n")
         if plan.kept:
             out.write(f"  It continues with the data on {plan.kept}, left by an earlier stack.\n")
     else:
         out.write(f"  It exists. To change: {', '.join(plan.changed) or 'nothing'}\n")
+    out.write(face.describe_transition(parameters))
     chosen = settings.read(parameters["Settings"])
     if chosen:
         out.write("  Settings: " + ", ".join(f"{k}={v}" for k, v in chosen.items()) + "\n")
@@ -122,7 +129,7 @@ def show(plan: Plan, out: TextIO) -> None:
                 parameters["InstanceType"],
                 data_gib=int(parameters["DataVolumeGib"]),
                 root_gib=ROOT_GIB,
-                balancer=with_balancer,
+                balancer=bool(parameters["CertificateArn"]),
             )
         )
         + "\n"
@@ -172,21 +179,46 @@ def print_lines(lines: Sequence[str], out: TextIO) -> None:
 
 def print_access(plan: Plan, stack: Stack, out: TextIO) -> None:
     """Print the address, the first API key once, and an example call."""
-    url = stack.outputs["Url"]
+    outputs, domain = stack.outputs, plan.parameters["Domain"]
+    url = outputs["Url"]
     out.write(f"\n  Address:  {url}\n")
-    if "BalancerName" in stack.outputs:
-        domain = plan.parameters["Domain"]
-        out.write(f"  DNS:      make {domain} a CNAME of {stack.outputs['BalancerName']}\n")
+    if "PlainUrl" in outputs:
+        out.write(f"  In clear: {outputs['PlainUrl']}\n")
+    if "BalancerName" in outputs:
+        out.write(f"  DNS:      make {domain} a CNAME of {outputs['BalancerName']}\n")
+    elif domain:
+        out.write(f"  DNS:      make {domain} an A record of {outputs['PublicAddress']}\n")
+    verify = "" if plan.parameters["CertificateArn"] else _print_authority(plan, out)
     key = take_first_key(plan.account, plan.name)
     if key is None:
         out.write("  API key:  was shown before (docs/operations.md, 'API keys', for another)\n")
     else:
         out.write(f"  API key:  {key}\n            shown only now, and stored nowhere: note it\n")
     out.write(
-        f"  Try:      curl -H 'Authorization: Bearer {key or '<key>'}' -d "
+        f"  Try:      curl {verify}-H 'Authorization: Bearer {key or '<key>'}' -d "
         '\'{"docker_image": "alpine", "scheduled_for": "now"}\' '
         f"{url}/schedule\n"
     )
+    out.write(f"            docker-job login {verify}{url}\n")
+    if (warning := face.warning(plan.parameters)) is not None:
+        out.write(f"\n  {warning}\n")
+
+
+def _print_authority(plan: Plan, out: TextIO) -> str:
+    """Save the authority's certificate and print where; return the option for curl."""
+    account, name = plan.account, plan.name
+    certificate, path = authority.read(account, name), authority.file_of(account, name)
+    shown, others = "ca.pem", f"            for others: {authority.command(account, name)}\n"
+    if certificate is None:
+        out.write(f"  CA:       is not in SSM: see the instance's log\n{others}")
+    else:
+        try:
+            authority.save(path, certificate)
+            shown = str(path)
+            out.write(f"  CA:       {shown}, the certificate to verify it by\n{others}")
+        except OSError as error:
+            out.write(f"  CA:       cannot be written to {path}: {error.strerror}\n{others}")
+    return f"--cacert {shlex.quote(shown)} "
 
 
 def first_key_name(stack: str) -> str:
@@ -214,9 +246,9 @@ def run(options: argparse.Namespace, out: TextIO) -> None:
         account = open_account(options.profile, options.region)
         plan = make_plan(account, options)
         show(plan, out)
-        if not plan.parameters["CertificateArn"]:
+        if (warning := face.warning(plan.parameters)) is not None:
             out.flush()
-            print(IN_CLEAR, file=sys.stderr, flush=True)
+            print(f"deploy: {warning}", file=sys.stderr, flush=True)
         for each in plan.warnings:
             print(f"deploy: warning: {each}", file=sys.stderr, flush=True)
         found = examine(account, plan.parameters, ignore_quota=options.ignore_quota)
@@ -229,6 +261,7 @@ def run(options: argparse.Namespace, out: TextIO) -> None:
 
 def main() -> int:
     """Run the command line; return the exit status."""
+    protect_terminal()
     try:
         run(parser().parse_args(), sys.stdout)
     except Refusal as refusal:

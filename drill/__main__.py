@@ -4,6 +4,7 @@ Exit status 0 if nothing was lost, run twice or left over.
 """
 
 import argparse
+import os
 import signal
 import sys
 
@@ -40,6 +41,7 @@ def read_options(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: list[str]) -> int:
     """Run the command line; return the exit status."""
     options = read_options(arguments)
+    os.umask(0o077)  # the logs that it keeps
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         docker("compose", "version")

@@ -6,8 +6,9 @@ beside the present database, replaces that once the new one is complete, and kee
 until the next restore. Neither creates a database where there is none. Under compose
 `deploy/backup.sh` does the same with the programs of the Postgres container.
 
-The file holds the jobs with their env_vars, and hashes of keys: it is readable for its owner alone.
-The data directory's `secrets.json` is not in it.
+The file holds the jobs with their env_vars, and hashes of keys: it is readable for its owner alone,
+and encrypted where `DOCKER_JOB_BACKUP_KEY` is set. The data directory's `secrets.json` is not in
+it.
 """
 
 import argparse
@@ -21,32 +22,46 @@ from typing import Any, TypeVar
 
 from embedded import dump
 from embedded.backup_file import (
+    CONTENTS,
     BackupError,
-    add_checksum,
+    add_contents_and_checksum,
     refuse_no_file,
     refuse_no_place,
     written_beside,
 )
-from embedded.data_dir import DataDirError, lock_data_dir, make_private_dir, refuse_without
+from embedded.data_dir import (
+    DataDirError,
+    close_new_files,
+    close_to_others,
+    lock_data_dir,
+    make_private_dir,
+    refuse_without,
+)
 from embedded.database import borrowed_database, database_alone, refuse_no_database
+from embedded.encrypted_backup import backup_keys, decrypted, encrypt_in_place
 from embedded.postgres import EmbeddedPostgresError
 from embedded.restored_database import replace_database
 from embedded.secrets import FILE, local_secrets
 from embedded.tables import NEEDED, OTHERS, missing_tables, tables_of
+from operations.age import Keys
 from operations.resend import Settled, summary
 from operations.wiring import SERVICES
 from shared.log import mask
 from shared.postgres.migrations import MigrationError
 from shared.postgres.pool import is_not_ours, is_transient
 from shared.settings import BadSetting, Settings
+from shared.terminal import print_line
 
 REFUSALS = (BackupError, BadSetting, DataDirError, EmbeddedPostgresError, MigrationError)
 
 T = TypeVar("T")
 
 
-async def save(dsn: str, file: Path) -> None:
-    """Dump the database of *dsn* to *file*: complete and verified, or not at all."""
+async def save(dsn: str, file: Path, keys: Keys | None = None) -> None:
+    """Dump the database of *dsn* to *file*: complete and verified, or not at all.
+
+    It is encrypted to *keys*, if there are any.
+    """
     tables = await tables_of(dsn)
     missing = missing_tables(NEEDED, tables)
     if missing is not None:
@@ -55,7 +70,9 @@ async def save(dsn: str, file: Path) -> None:
     with written_beside(file) as (descriptor, beside):
         await dump.write(dsn, beside, descriptor)
         await dump.verify(beside, {each for each in tables if each[0] in schemas})
-        add_checksum(beside)
+        add_contents_and_checksum(beside)
+        if keys is not None:
+            await asyncio.to_thread(encrypt_in_place, beside, keys)
 
 
 async def verify(file: Path) -> None:
@@ -64,12 +81,12 @@ async def verify(file: Path) -> None:
     await dump.refuse_other_release(file)
 
 
-async def _save(data_dir: Path, url: str | None, file: Path) -> None:
+async def _save(data_dir: Path, url: str | None, file: Path, keys: Keys | None) -> None:
     if url is not None:
-        await save(url, file)
+        await save(url, file, keys)
         return
     async with borrowed_database(data_dir) as dsn:
-        await save(dsn, file)
+        await save(dsn, file, keys)
 
 
 def _make_place(data_dir: Path) -> None:
@@ -77,6 +94,7 @@ def _make_place(data_dir: Path) -> None:
     if data_dir.exists() and (not data_dir.is_dir() or any(data_dir.iterdir())):
         refuse_no_database(data_dir)
     make_private_dir(data_dir)
+    close_to_others(data_dir)
 
 
 def _passwords(data_dir: Path) -> dict[str, str]:
@@ -131,26 +149,30 @@ def _arguments() -> argparse.Namespace:
 def main() -> int:
     """Run the command line; return the exit status."""
     options = _arguments()
+    close_new_files()
     settings, file = Settings(os.environ), options.file
     try:
         data_dir = Path(settings.text("DATA_DIR", ".data")).absolute()
-        url = settings.text("DATABASE_URL")
+        url, keys = settings.text("DATABASE_URL"), backup_keys(settings)
         if options.command == "save":
-            asyncio.run(_stoppable(_save(data_dir, url, file)))
-            print(f"saved to {file}")
+            asyncio.run(_stoppable(_save(data_dir, url, file, keys)))
+            for line in CONTENTS.splitlines():
+                print_line(line, error=True)
+            print_line(f"saved to {file}" if keys is None else f"saved, encrypted, to {file}")
         else:
-            settled = asyncio.run(_stoppable(_restore(data_dir, url, file)))
-            print(f"restored; {summary(settled)}")
+            with decrypted(file, keys) as plain:
+                settled = asyncio.run(_stoppable(_restore(data_dir, url, plain)))
+            print_line(f"restored; {summary(settled)}")
     except REFUSALS as error:
-        print(f"docker-job backup: {error}", file=sys.stderr)
+        print_line(f"docker-job backup: {error}", error=True)
         return 1
     except (KeyboardInterrupt, asyncio.CancelledError):
-        print("docker-job backup: stopped; nothing was replaced", file=sys.stderr)
+        print_line("docker-job backup: stopped; nothing was replaced", error=True)
         return 130
     except Exception as error:
         if not (is_transient(error) or is_not_ours(error)):
             raise
-        print(f"docker-job backup: {mask(str(error)) or type(error).__name__}", file=sys.stderr)
+        print_line(f"docker-job backup: {mask(str(error)) or type(error).__name__}", error=True)
         return 1
     return 0
 

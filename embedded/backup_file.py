@@ -3,8 +3,9 @@
 A save that fails, is interrupted or killed leaves the former file as it was. The leftover of a
 killed one has the name `<file>.<random>.part`, and the next save of that file removes it.
 
-The last line is the SHA-256 of what is above it. `pg_restore` ignores that line, but does not
-notice every altered byte itself [tried: of 60 single bits it missed 23].
+The dump is followed by lines that name its contents, and the last line is the SHA-256 of what is
+above it. `pg_restore` ignores these lines, but does not notice every altered byte itself [tried: of
+60 single bits it missed 23].
 """
 
 import contextlib
@@ -22,9 +23,14 @@ from shared.files import sync_directory
 
 PART = ".part"
 
+CONTENTS = Path(__file__).with_name("backup_contents.txt").read_text(encoding="utf-8")
+"""What every backup contains, and what not."""
+
 _MARK = b"\ndocker-job sha256 "  # as in deploy/backup.sh
 _LINE_BYTES = len(_MARK) + 64 + 1
 _CHUNK_BYTES = 1 << 20
+_CONTENTS_MARK = b"\ndocker-job backup: "
+_END_BYTES = 1024  # more than the lines after the dump have
 
 # A line of `pg_restore --list`: id; two object ids, the kind, schema, name, owner.
 _TABLE_DATA = re.compile(r"^\d+; \d+ \d+ TABLE DATA (\S+) (\S+)(?: |$)", re.MULTILINE)
@@ -81,7 +87,8 @@ def written_beside(file: Path) -> Iterator[tuple[int, Path]]:
 
 def _remove_leftovers(file: Path) -> None:
     """Remove the leftovers of killed saves of *file*, but not what another one writes now."""
-    leftover = re.compile(re.escape(f"{file.name}.") + r"\w{8}" + re.escape(PART))
+    # Twice where a save was killed while it encrypted.
+    leftover = re.compile(re.escape(file.name) + rf"(\.\w{{8}}{re.escape(PART)}){{1,2}}")
     for each in [each for each in file.parent.iterdir() if leftover.fullmatch(each.name)]:
         with contextlib.suppress(OSError):
             descriptor = os.open(each, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -97,8 +104,10 @@ def tables_listed(listing: str) -> set[Table]:
     return {(schema, name) for schema, name in _TABLE_DATA.findall(listing)}
 
 
-def add_checksum(file: Path) -> None:
-    """Add the line with the checksum of *file* to it."""
+def add_contents_and_checksum(file: Path) -> None:
+    """Add the lines with the contents of *file*, and the line with its checksum, to it."""
+    with file.open("ab") as appended:
+        appended.write(b"\n" + CONTENTS.encode())
     with file.open("r+b") as opened:
         digest = _sha256(opened, file.stat().st_size)
         opened.write(_MARK + digest.encode() + b"\n")
@@ -111,9 +120,11 @@ def refuse_altered(file: Path) -> None:
         opened.seek(max(0, size - _LINE_BYTES))
         line = opened.read()
         start = line.find(_MARK)
-        if start < 0:
+        opened.seek(max(0, size - _END_BYTES))
+        end = opened.read()
+        if start < 0 and (_CONTENTS_MARK not in end or end.endswith(b"\n")):
             return
-        if start > 0 or len(line) < _LINE_BYTES:
+        if start != 0 or len(line) < _LINE_BYTES:
             raise BackupError(
                 f"{file} is not complete: its last line, which pg_restore does not read, is cut off"
             )

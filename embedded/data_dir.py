@@ -8,6 +8,7 @@ different files of the same name.
 
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,17 +20,64 @@ class DataDirError(Exception):
     """This data directory cannot be used now. The message is one sentence for the user."""
 
 
+def close_new_files() -> None:
+    """Make all that this process and its children create private, whatever the umask was."""
+    os.umask(0o077)
+
+
 def make_private_dir(path: Path) -> None:
     """Create `path` (and its parents) unless it exists; an existing one keeps mode and owner.
 
     As root the new directory may be passed through but not listed by others: the embedded Postgres
-    runs as another user there and must reach its own part. The secrets inside are files of mode
-    0600.
+    runs as another user there and must reach its own part. The files inside have mode 0600. Raises
+    `DataDirError` for a directory that users share, such as /tmp, whose mode is not ours to change.
     """
-    if path.is_dir():
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, exist_ok=True)
+    if not path.is_dir():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=_dir_mode(), exist_ok=True)
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & stat.S_ISVTX:
+        raise DataDirError(
+            f"{path} is shared with other users (mode {mode:04o}): set DOCKER_JOB_DATA_DIR to a "
+            "directory of your own."
+        )
+
+
+def close_to_others(data_dir: Path) -> list[Path]:
+    """Close what others can read, write or list in `data_dir`; return it.
+
+    A release before, a copy or another umask may have left it so. The cluster is left out: Postgres
+    itself refuses to start on one that is open. Raises `DataDirError` if it cannot be closed.
+    """
+    closed = []
+    for path in _paths(data_dir):
+        allowed = 0o7700 | (_dir_mode() if path in (data_dir, data_dir / "postgres") else 0)
+        try:
+            mode = path.lstat().st_mode
+            if (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) and mode & 0o077 & ~allowed:
+                path.chmod(stat.S_IMODE(mode) & allowed)
+                closed.append(path)
+        except FileNotFoundError:  # of an instance that has just ended
+            continue
+        except OSError as error:
+            raise DataDirError(
+                f"{path} is open to other users and cannot be closed to them ({error.strerror}): "
+                f"run `chmod go= {path}` as its owner, or set DOCKER_JOB_DATA_DIR to a directory "
+                "of your own."
+            ) from error
+    return closed
+
+
+def _paths(data_dir: Path) -> Iterator[Path]:
+    yield data_dir
+    for place, directories, files in os.walk(data_dir):
+        if "pgdata" in directories:
+            directories.remove("pgdata")
+        yield from (Path(place) / each for each in (*directories, *files))
+
+
+def _dir_mode() -> int:
+    return 0o711 if os.geteuid() == 0 else 0o700
 
 
 def refuse_without(data_dir: Path, needed: Path, what: str) -> None:

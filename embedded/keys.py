@@ -7,7 +7,6 @@ there is none to list or revoke then. A database that is not docker-job's is nev
 import argparse
 import asyncio
 import contextlib
-import sys
 from pathlib import Path
 
 from embedded.data_dir import DataDirError, make_private_dir, refuse_without
@@ -22,6 +21,7 @@ from shared.clock import RealClock
 from shared.log import mask
 from shared.postgres.migrations import MigrationError
 from shared.postgres.pool import is_not_ours, is_transient, open_database
+from shared.terminal import print_line
 
 
 def run_keys(data_dir: Path, database_url: str | None, argv: list[str]) -> int:
@@ -52,7 +52,7 @@ async def _keys(data_dir: Path, database_url: str | None, arguments: argparse.Na
         dsn = service_dsn(admin_dsn, "api", secrets.passwords["api"])
         db = await open_database(dsn, "api", RealClock(), connections=2)
         stack.push_async_callback(db.close)
-        return await key_commands.run(db, arguments, print)
+        return await key_commands.run(db, arguments, print_line)
 
 
 async def _refuse_other(dsn: str, data_dir: Path, *, create: bool) -> None:
@@ -72,4 +72,4 @@ async def _refuse_other(dsn: str, data_dir: Path, *, create: bool) -> None:
 
 
 def _warn(text: str) -> None:
-    print(f"docker-job: {text}", file=sys.stderr)
+    print_line(f"docker-job: {text}", error=True)

@@ -32,6 +32,7 @@ from embedded.postgres_host import (
     processes_in,
     server_user,
 )
+from shared.files import private
 
 __all__ = ["EmbeddedPostgres", "EmbeddedPostgresError"]
 
@@ -202,7 +203,7 @@ class EmbeddedPostgres:
         self._clear_stale_locks()
         self._cluster.rotate_log()
         options = self._cluster.server_options(self._socket_dir)
-        with log_file.open("ab") as log:
+        with open(log_file, "ab", opener=private) as log:
             log_offset = log_file.stat().st_size
             self._server = user.spawn([bin_dir / "postgres", *options], output=log)
         _wait_until(lambda: self._has_ended() or self._is_ready(), START_SECONDS)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from embedded.postgres_host import PORT, POSTGRES_MAJOR, EmbeddedPostgresError, ServerUser
-from shared.files import sync_directory, write_whole
+from shared.files import private, sync_directory, write_whole
 
 SUPERUSER: Final = "postgres"
 LOG_KEEP_BYTES: Final = 1 << 20
@@ -129,7 +129,7 @@ class Cluster:
             *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"),
             *("--data-checksums", "--no-instructions", *([] if self.durable else ["--no-sync"])),
         ]
-        with log.open("wb") as output:
+        with open(log, "wb", opener=private) as output:
             failed = user.spawn(command, output=output).wait() != 0
         if failed:
             raise failure("The embedded Postgres could not make its database", log)

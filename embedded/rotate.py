@@ -14,10 +14,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from embedded.data_dir import DataDirError, lock_data_dir, refuse_without
+from embedded.data_dir import DataDirError, close_new_files, lock_data_dir, refuse_without
 from embedded.secrets import FILE, local_secrets
 from shared.files import write_whole
 from shared.settings import BadSetting, Settings
+from shared.terminal import print_line
 
 
 def rotated(kept: dict[str, Any], *, secrets_key: bool) -> dict[str, Any]:
@@ -43,6 +44,7 @@ def main() -> int:
     top = argparse.ArgumentParser(prog="python -m embedded.rotate", description="New secrets.")
     top.add_argument("--secrets-key", action="store_true", help="of secret_env too")
     options = top.parse_args()
+    close_new_files()
     try:
         data_dir = Path(Settings(os.environ).text("DATA_DIR", ".data")).absolute()
         refuse_without(data_dir, data_dir / FILE, FILE)
@@ -50,9 +52,9 @@ def main() -> int:
             local_secrets(data_dir, ())  # refuses a damaged file
             rotate(data_dir / FILE, secrets_key=options.secrets_key)
     except (BadSetting, DataDirError, OSError) as error:
-        print(f"docker-job rotate: {error}", file=sys.stderr)
+        print_line(f"docker-job rotate: {error}", error=True)
         return 1
-    print("rotated: the next start uses the new secrets")
+    print_line("rotated: the next start uses the new secrets")
     return 0
 
 

@@ -24,14 +24,14 @@ import services.reaper.service as reaper_service
 import services.scheduler.config as scheduler_config
 import services.scheduler.service as scheduler_service
 from embedded.banner import start_block
-from embedded.data_dir import DataDirError, lock_data_dir
+from embedded.data_dir import DataDirError, close_new_files, close_to_others, lock_data_dir
 from embedded.database import POSTGRES
 from embedded.keys import run_keys
 from embedded.postgres import EmbeddedPostgres, EmbeddedPostgresError
 from embedded.secrets import LocalSecrets, local_secrets
 from operations.migrate import migrate_all, service_dsn
 from operations.wiring import SERVICES, TOPOLOGY
-from services.api.http.server import CannotListen, bind, check_exposure, http_server
+from services.api.http.server import CannotListen, bind, check_exposure, http_server, room_of
 from shared.adapters import (
     ComputePlace,
     have_role,
@@ -53,8 +53,9 @@ from shared.postgres.pool import open_database
 from shared.runtime.http_server import HttpServer
 from shared.runtime.process import EXIT_CRASH, Part, collect_seldom, run_parts
 from shared.runtime.service import Ports, Service, ports_for
-from shared.settings import BadSetting, Settings, remove_empty
+from shared.settings import PREFIX, BadSetting, Settings, remove_empty
 from shared.signals import stop_on_signals
+from shared.terminal import print_line
 from shared.url import local_url, without_brackets
 
 CONNECTIONS = {"api": 8, "scheduler": 4, "launcher": 4, "reaper": 4}
@@ -81,6 +82,11 @@ class Setup:
 
 def read_setup(settings: Settings) -> Setup:
     """Read the settings. Raises `BadSetting`."""
+    if settings.text("TLS_CERTIFICATE_FILE") is not None:
+        raise BadSetting(
+            f"{PREFIX}TLS_CERTIFICATE_FILE is set, and this program serves plain HTTP alone: use "
+            "compose, or leave it out and put a proxy in front"
+        )
     return Setup(
         settings=settings,
         data_dir=Path(settings.text("DATA_DIR", ".data")).absolute(),
@@ -131,7 +137,8 @@ def compose(
         have_role=have_role(setup.compute_url, os.environ),
         compute_url=setup.compute_url,
     )
-    get_logger(service="api").info(api_config.describe_local_images(config))
+    for line in config.engine.described():
+        get_logger(service="api").info(line)
     api = api_service.build(config, ports["api"])
     launcher = launcher_config.from_settings(
         settings,
@@ -189,8 +196,13 @@ async def opened(
 async def serve(setup: Setup, sock: socket.socket, announce: Callable[[str], None]) -> None:
     """Start everything, announce it, and run until a signal comes."""
     stop = stop_on_signals()
-    secrets = local_secrets(setup.data_dir, tuple(service.NAME for service in SERVICES))
     postgres = EmbeddedPostgres(setup.data_dir / POSTGRES) if not setup.database_url else None
+    if postgres is not None:
+        postgres.refuse_foreign()  # before anything is changed
+    if closed := close_to_others(setup.data_dir):
+        first = ", ".join(str(each) for each in closed[:5])
+        get_logger().warning("closed to other users", paths=len(closed), first=first)
+    secrets = local_secrets(setup.data_dir, tuple(service.NAME for service in SERVICES))
     points = points_from(setup.settings.text("EXIT_AT"))
     try:
         admin_dsn = setup.database_url or ""
@@ -198,7 +210,8 @@ async def serve(setup: Setup, sock: socket.socket, announce: Callable[[str], Non
             admin_dsn = await asyncio.to_thread(postgres.start)
         async with opened(setup, secrets, admin_dsn, RealClock(), points) as (system, _):
             await check_exposure(setup.host, system.api.service.ports.db, "python -m embedded.run")
-            http = http_server(system.api.app)
+            room = room_of(system.api.config.http)
+            http = http_server(system.api.app, room=room)
             collect_seldom()
             running = asyncio.create_task(system.run(http, sock, stop))
             announce(
@@ -214,6 +227,7 @@ async def serve(setup: Setup, sock: socket.socket, announce: Callable[[str], Non
 
 def main() -> int:
     """Run, and return the exit status. An error that the user can correct is one line."""
+    close_new_files()
     remove_empty(os.environ)
     settings = Settings(os.environ)
     try:
@@ -222,9 +236,9 @@ def main() -> int:
         if sys.argv[1:2] == ["keys"]:
             return run_keys(setup.data_dir, setup.database_url, sys.argv[2:])
         with lock_data_dir(setup.data_dir), bind(setup.host, setup.port) as sock:
-            uvloop.run(serve(setup, sock, lambda text: print(text, flush=True)))
+            uvloop.run(serve(setup, sock, print_line))
     except (BadSetting, CannotListen, DataDirError, EmbeddedPostgresError, MigrationError) as error:
-        print(f"docker-job: {error}", file=sys.stderr)
+        print_line(f"docker-job: {error}", error=True)
         return 1
     except Exception as error:  # noqa: BLE001 - any other error is logged
         get_logger().critical("docker-job stops", exc_info=error)

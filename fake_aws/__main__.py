@@ -6,6 +6,7 @@ answers, it prints the environment that points a program at it, a line a variabl
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
 
@@ -45,4 +46,5 @@ async def serve(settings: CloudSettings) -> None:
 
 
 if __name__ == "__main__":
+    os.umask(0o077)  # the machines' directories have their user data
     asyncio.run(serve(read_settings(sys.argv[1:])))

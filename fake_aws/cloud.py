@@ -25,6 +25,7 @@ from fake_aws.launching import Launching
 from fake_aws.machines import Machines
 from fake_aws.metadata import Metadata
 from fake_aws.moto_side import MotoSide
+from fake_aws.pages import refuse_pages
 from fake_aws.permissions import Permissions
 from fake_aws.plans import Plans
 from fake_aws.pools import Pools
@@ -129,7 +130,7 @@ class Cloud:
         if self.settings.event_queue:
             await self.moto.make_event_queue(self.settings.event_queue)
         await self._prepare_machines()
-        app = web.Application(client_max_size=MOST_BYTES)
+        app = web.Application(client_max_size=MOST_BYTES, middlewares=[refuse_pages])
         app.add_routes(routes)
         app.router.add_route("*", "/{rest:.*}", self.front.handle)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)

@@ -15,6 +15,7 @@ from services.reaper.config import from_settings as read_reaper
 from services.scheduler.config import from_settings as read_scheduler
 from shared.compute.ec2.settings import ec2_settings
 from shared.settings import EXIT_SETTING, PREFIX, BadSetting, Settings
+from shared.terminal import print_line
 
 DEPLOYMENT, TOKEN_KEY = "check", "0" * 64
 
@@ -35,7 +36,7 @@ def main() -> int:
     try:
         check(json.load(sys.stdin))
     except BadSetting as error:
-        print(error, file=sys.stderr)  # noqa: T201 - deploy.sh reads it
+        print_line(str(error), error=True)
         return EXIT_SETTING
     return 0
 

@@ -11,6 +11,7 @@ Only if the socket is for its owner alone do they stay root, still without capab
 import os
 import sys
 
+from operations.service_secrets import OWNER
 from shared.compute.docker.container import SOCKET, user_of
 
 HOME = "/app"
@@ -22,7 +23,7 @@ def become_engine_user(socket: str) -> None:
         return
     user, groups = user_of(socket)
     number = int(user.partition(":")[0])
-    os.setgroups([int(each) for each in groups])
+    os.setgroups([OWNER, *(int(each) for each in groups)])  # with OWNER's, root reads its secrets
     os.setgid(number)
     os.setuid(number)
     os.environ["HOME"] = HOME  # else root's, which is closed to it now

@@ -22,6 +22,7 @@ from shared.postgres.migrations import MESSAGING_SQL, MigrationError, Schema, mi
 from shared.postgres.pool import is_not_ours, is_transient
 from shared.runtime.process import EXIT_CRASH, login
 from shared.settings import EXIT_SETTING, BadSetting, Settings
+from shared.terminal import print_line
 from shared.url import with_login
 
 _log = get_logger(service="migrate")
@@ -111,7 +112,7 @@ def main() -> int:
     try:
         asyncio.run(run(Settings(os.environ)))
     except (BadSetting, MigrationError, TopologyError) as error:
-        print(f"docker-job migrate: {error}", file=sys.stderr)
+        print_line(f"docker-job migrate: {error}", error=True)
         return EXIT_SETTING
     except Exception as error:  # noqa: BLE001 - any other error is logged
         _log.critical("migration failed", exc_info=error)

@@ -14,6 +14,7 @@ from shared.postgres.migrations import is_migrated
 from shared.postgres.pool import is_transient
 from shared.runtime.process import login
 from shared.settings import EXIT_SETTING, BadSetting, Settings
+from shared.terminal import print_line
 
 
 async def is_done(settings: Settings) -> bool:
@@ -36,7 +37,7 @@ def main() -> int:
         if asyncio.run(is_done(Settings(os.environ))):
             return 0
     except BadSetting as error:
-        print(f"docker-job migrate: {error}", file=sys.stderr)
+        print_line(f"docker-job migrate: {error}", error=True)
         return EXIT_SETTING
     return migrate.main()
 

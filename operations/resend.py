@@ -27,6 +27,7 @@ from operations.wiring import PAIRS
 from shared.postgres.pool import connect
 from shared.runtime.process import login
 from shared.settings import EXIT_SETTING, BadSetting, Settings
+from shared.terminal import print_line
 
 JOB_IDS_LEFT_OUT = 1_000_000
 
@@ -75,9 +76,9 @@ def main() -> int:
     try:
         admin = settings.text("DATABASE_USER", "postgres")
         dsn = login(settings, admin, "DATABASE", "postgresql://localhost/docker_job")
-        print(summary(asyncio.run(settle(dsn))))
+        print_line(summary(asyncio.run(settle(dsn))))
     except (BadSetting, OSError) as error:
-        print(f"docker-job restored: {error}", file=sys.stderr)
+        print_line(f"docker-job restored: {error}", error=True)
         return EXIT_SETTING
     return 0
 

@@ -3,8 +3,13 @@
 The directory of a service is a volume that only the one-shots (`make_secrets`, `migrate`) and that
 service (reading) mount, so a service sees its own secrets alone. An existing one is kept; one that
 the environment gives (`DOCKER_JOB_<SERVICE>_DATABASE_PASSWORD` and so on, or `…_FILE`) wins.
+
+Files are 0400, directories 0700, of the image's user. Where the reader has another user (Postgres,
+RabbitMQ, and launcher and reaper, which start as root without rights), they are 0440 and 0750: in
+compose.yaml these containers have the group (`group_add`), whatever user their images have.
 """
 
+import os
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +19,11 @@ from shared.settings import Settings
 
 TOKEN_KEY_READERS = ("api", "launcher")
 """The services that derive and check bootstrap tokens."""
+
+OWNER = 10001
+"""The user and the group of the Dockerfile."""
+
+READ_BY_GROUP = ("postgres", "rabbitmq", "launcher", "reaper")
 
 
 def service_secret(settings: Settings, directory: Path | None, service: str, name: str) -> str:
@@ -69,7 +79,37 @@ def _read(directory: Path | None, service: str, name: str) -> str | None:
     return path.read_text(encoding="utf-8") if path is not None and path.exists() else None
 
 
+def tighten(directory: Path) -> list[Path]:
+    """Close every secret to all but its reader; return the files that were open to others.
+
+    Releases before wrote them for every user. Only root may give files to another user.
+    """
+    opened = []
+    for place in sorted(each for each in directory.iterdir() if each.is_dir()):
+        files = sorted(place.iterdir())
+        opened += [each for each in files if each.stat().st_mode & 0o007]
+        for path in (place, *files):
+            _close(path, place.name)
+    return opened
+
+
+def _close(path: Path, service: str) -> None:
+    if os.geteuid() == 0:
+        os.chown(path, OWNER, OWNER, follow_symlinks=False)
+    path.chmod(_mode(service, directory=path.is_dir()))
+
+
+def _mode(service: str, *, directory: bool) -> int:
+    by_group = service in READ_BY_GROUP
+    if directory:
+        return 0o750 if by_group else 0o700
+    return 0o440 if by_group else 0o400
+
+
 def _write(path: Path, value: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Readable for whatever user the service runs as: the volume is mounted nowhere else.
-    write_whole(path, value.encode(), mode=0o444)
+    place = path.parent
+    if not place.is_dir():
+        place.mkdir(mode=0o700, parents=True)
+        _close(place, place.name)
+    owner = OWNER if os.geteuid() == 0 else None
+    write_whole(path, value.encode(), mode=_mode(place.name, directory=False), owner=owner)

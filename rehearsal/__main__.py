@@ -6,6 +6,7 @@ this machine's Docker engine where one answers and has an image for it, and is s
 
 import argparse
 import asyncio
+import os
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from rehearsal.scenario import run_usual_day
 from rehearsal.stage import Stage, instances_left, open_stage
 from rehearsal.steps import Deviation, Scenario, Steps
 from rehearsal.system import NotRunning
-from shared.terminal import escape
+from shared.terminal import print_line
 
 SPEED = 20.0
 DAY_SECONDS = 86_400.0
@@ -84,7 +85,7 @@ def rehearse(options: argparse.Namespace) -> list[str]:
     seconds = options.seconds or (HARD_SECONDS if hard else USUAL_SECONDS)
 
     def report(text: str) -> None:
-        print(f"[{time.monotonic() - began:5.1f} s] {escape(text)}", flush=True)
+        print_line(f"[{time.monotonic() - began:5.1f} s] {text}")
 
     report("setting up a cloud, an account and the four services")
     changes = hard_day.SETTINGS if hard else {}
@@ -102,15 +103,15 @@ def rehearse(options: argparse.Namespace) -> list[str]:
         found = deviations(outcome)
         if found:
             keep(stage)
-        print(f"\nEvents\n\n{escape(table.event_table(outcome))}")
-        print(f"\nCosts\n\n{table.bill_table(outcome)}\n\n{table.summary(outcome)}\n")
+        print_line(f"\nEvents\n\n{table.event_table(outcome)}")
+        print_line(f"\nCosts\n\n{table.bill_table(outcome)}\n\n{table.summary(outcome)}\n")
     return found
 
 
 def keep(stage: Stage) -> None:
     """Keep the system's directory after the rehearsal, and print the path of its log."""
     stage.system.keep = True
-    print(f"The system's log is {stage.system.log}", file=sys.stderr)
+    print_line(f"The system's log is {stage.system.log}", error=True)
 
 
 def _read_outcome(stage: Stage, begun_at: datetime, expected: dict[int, Causes]) -> Outcome:
@@ -126,6 +127,7 @@ def _read_outcome(stage: Stage, begun_at: datetime, expected: dict[int, Causes])
 
 def main(arguments: list[str]) -> int:
     """Run the command line; return the exit status."""
+    os.umask(0o077)  # the systems' directories have logs and user data
     try:
         found = rehearse(read_options(arguments))
     except (Deviation, NotRunning, NoEngineError) as error:
@@ -136,9 +138,9 @@ def main(arguments: list[str]) -> int:
 def conclude(found: list[str]) -> int:
     """Print the deviations; return the exit status."""
     for each in found:
-        print(f"DEVIATION: {escape(each)}", file=sys.stderr)
+        print_line(f"DEVIATION: {each}", error=True)
     if not found:
-        print("No instance is running: EC2 says so.")
+        print_line("No instance is running: EC2 says so.")
     return 1 if found else 0
 
 

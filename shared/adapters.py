@@ -14,6 +14,7 @@ from shared.bus.memory import MemoryBus
 from shared.bus.port import Bus, Topology
 from shared.bus.rabbitmq import RabbitMQBus
 from shared.clock import Clock
+from shared.compute.api_ca import read_api_ca
 from shared.compute.docker.adapter import DockerCompute
 from shared.compute.docker.container import DockerSettings
 from shared.compute.docker.engine import DEFAULT_HOST
@@ -40,6 +41,8 @@ class ComputePlace:
     shared_engine: SharedEngine = field(default_factory=SharedEngine)
     engine: str = DEFAULT_HOST
     ec2: Ec2Settings = field(default_factory=Ec2Settings)
+    api_ca: str = ""
+    """PEM of the authority by which agents verify the API; EC2's is among its settings."""
 
 
 def open_bus(url: str, topology: Topology) -> Bus:
@@ -62,7 +65,7 @@ def open_compute(url: str, place: ComputePlace, clock: Clock) -> Compute:
             clock,
             place.agent_path or keep(place.data_dir / "agent"),
             place.runtime,
-            settings=ProcessSettings(shared_engine=place.shared_engine),
+            settings=ProcessSettings(shared_engine=place.shared_engine, api_ca=place.api_ca),
         )
     if scheme == "sim":
         try:
@@ -72,7 +75,7 @@ def open_compute(url: str, place: ComputePlace, clock: Clock) -> Compute:
         except ValueError as error:
             raise BadSetting(f"DOCKER_JOB_COMPUTE_URL is {url!r}: {error}") from None
     if scheme == "docker":
-        docker = replace(place.docker, shared_engine=place.shared_engine)
+        docker = replace(place.docker, shared_engine=place.shared_engine, api_ca=place.api_ca)
         return DockerCompute(place.deployment, clock, docker, host=place.engine)
     if scheme == "ec2":
         from shared.compute.ec2.compute import Ec2Compute  # noqa: PLC0415 - see shared.compute.ec2
@@ -135,6 +138,7 @@ def compute_from(settings: Settings, clock: Clock) -> Compute:
         shared_engine=shared_engine_from(settings),
         engine=settings.text("DOCKER_HOST", os.environ.get("DOCKER_HOST") or DEFAULT_HOST),
         ec2=ec2_settings(settings),
+        api_ca=read_api_ca(settings),
     )
     return open_compute(settings.required("COMPUTE_URL", "docker://"), place, clock)
 

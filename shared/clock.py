@@ -5,6 +5,7 @@ so that a decision can be replayed and a test can advance time instead of sleepi
 """
 
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -14,6 +15,13 @@ class Clock(Protocol):
 
     def now(self) -> datetime:
         """Return the current time, aware, in UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Return seconds that only grow, whatever the wall clock does; one machine has one scale.
+
+        On Linux that is `CLOCK_MONOTONIC`, see clock_gettime(2).
+        """
         ...
 
     async def wait(self, event: asyncio.Event, timeout: float | None) -> bool:
@@ -26,6 +34,9 @@ class RealClock:
 
     def now(self) -> datetime:
         return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
 
     async def wait(self, event: asyncio.Event, timeout: float | None) -> bool:
         try:
@@ -41,14 +52,19 @@ class VirtualClock:
 
     def __init__(self, start: datetime) -> None:
         self._now = start
+        self._passed = 0.0
         self._moved = asyncio.Event()
 
     def now(self) -> datetime:
         return self._now
 
+    def monotonic(self) -> float:
+        return self._passed
+
     def advance(self, seconds: float) -> None:
         """Advance by *seconds* (negative: a clock that jumps back) and wake every waiter."""
         self._now += timedelta(seconds=seconds)
+        self._passed += max(0.0, seconds)
         self._moved.set()
         self._moved = asyncio.Event()
 

@@ -9,11 +9,13 @@ import functools
 import logging
 import re
 import sys
+from types import TracebackType
 from typing import Any
 
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
+from shared import request_ids
 from shared.terminal import CONTROL, escape
 
 _SECRET_KEY = re.compile(
@@ -67,13 +69,42 @@ def _clean(key: str, value: Any) -> Any:
     if isinstance(value, str):
         return mask(value)
     if isinstance(value, dict):
-        return {inner: _clean(str(inner), each) for inner, each in value.items()}
+        return {mask(str(inner)): _clean(str(inner), each) for inner, each in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         # Lists of ids are long, and a number is no secret.
         return [each if type(each) is int else _clean("", each) for each in value]
     if value is None or isinstance(value, bool | int | float | logging.LogRecord):
         return value
     return mask(repr(value))  # as the renderer would have shown it
+
+
+def name_request(_logger: WrappedLogger, _method: str, entry: EventDict) -> EventDict:
+    """Add the id of the request that the line is about: a structlog processor."""
+    request_id = request_ids.current()
+    if request_id is not None:
+        entry.setdefault("request_id", request_id)
+    return entry
+
+
+def one_line(_logger: WrappedLogger, _method: str, entry: EventDict) -> EventDict:
+    """Keep each value on one line, so that none looks like another entry: for a terminal.
+
+    A traceback is the one text that has lines.
+    """
+    return {
+        key: value.replace("\n", "\\n") if isinstance(value, str) and key != "exception" else value
+        for key, value in entry.items()
+    }
+
+
+def _log_uncaught(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Log what would end the process: Python's own traceback has the raw text, secrets too."""
+    if not issubclass(kind, Exception):
+        sys.__excepthook__(kind, error, trace)
+        return
+    get_logger().critical("process ends", exc_info=(kind, error, trace))
 
 
 def configure(level: str = "info", *, pretty: bool | None = None) -> None:
@@ -90,10 +121,12 @@ def configure(level: str = "info", *, pretty: bool | None = None) -> None:
     )
     chain: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        name_request,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
         redact,
+        *((one_line,) if pretty else ()),
     ]
     structlog.configure(
         processors=[*chain, renderer],
@@ -110,6 +143,8 @@ def configure(level: str = "info", *, pretty: bool | None = None) -> None:
     )
     logging.root.handlers = [handler]
     logging.root.setLevel(logging.WARNING)
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _log_uncaught
 
 
 def get_logger(**bound: Any) -> FilteringBoundLogger:

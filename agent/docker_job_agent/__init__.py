@@ -13,6 +13,7 @@ agent/README.md. The flow, with the module of each step:
    lines (`children`, `lines`, `redraw`), which wait for a report in memory or on the disk (`logs`,
    `line_queue`, `spool`); what is created follows from job, image and machine (`container_spec`,
    `image`, `machine`, `oom`); errors of a pull are judged by who said them (`pull_failures`);
+   registries at refused addresses are not asked (`registry_addresses`);
    on an engine that jobs share, in a network of its own (`network`), and with room for its image
    (`images`);
 4. stop the container if there is a cause: attempt over, time limit, interruption, SIGTERM

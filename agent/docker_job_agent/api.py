@@ -91,7 +91,7 @@ class Api:
     def __init__(self, config: Config, token: str, recognition: Recognition | None = None) -> None:
         self._config = config
         self._token = token
-        self._http = Http(config.api_url, API_TIMEOUT_SECONDS)
+        self._http = Http(config.api_url, API_TIMEOUT_SECONDS, config.api_ca)
         self._recognition = recognition or Recognition()
 
     def of_attempt(self, config: Config) -> Api:
@@ -123,11 +123,18 @@ class Api:
         return self._claim({"Authorization": f"Bearer {bootstrap_token}"}, body)
 
     def claim_by_role(
-        self, proof: Callable[[str], dict[str, Any]], runtime: str, *, interrupted: bool = False
+        self,
+        proof: Callable[[str], dict[str, Any]],
+        runtime: str,
+        *,
+        instance_id: str | None = None,
+        interrupted: bool = False,
     ) -> Answer:
         """Claim the attempt that is assigned to this instance; `proof` binds it to our token."""
         identity = proof(hashlib.sha256(self._token.encode()).hexdigest())
         body: dict[str, Any] = {"identity": identity, "token": self._token, "runtime": runtime}
+        if instance_id is not None:
+            body["instance_id"] = instance_id
         if interrupted:
             body["interrupted"] = True
         return self._claim({}, body)

@@ -72,6 +72,7 @@ class Aws:
 
     ROLE_PATH = "/latest/meta-data/iam/security-credentials/"
     REGION_PATH = "/latest/meta-data/placement/region"
+    INSTANCE_PATH = "/latest/meta-data/instance-id"
     TARGETS: Mapping[str, str] = {
         "ssm": "AmazonSSM",
         "secretsmanager": "secretsmanager",
@@ -85,12 +86,22 @@ class Aws:
         self._now = metadata.now
         self._environment = environment
         self._region: str | None = None
+        self._instance_id: str | None = None
 
     def region(self) -> str:
         """Return the region of this instance; raises UnreachableError."""
         if self._region is None:
             self._region = self._metadata_text(self.REGION_PATH).strip()
         return self._region
+
+    def instance_id(self) -> str | None:
+        """Return the id of this instance, None if the metadata service does not show it now."""
+        if self._instance_id is None:
+            try:
+                self._instance_id = self._metadata_text(self.INSTANCE_PATH).strip()
+            except UnreachableError:
+                return None
+        return self._instance_id
 
     def credentials(self) -> Credentials:
         """Return the role's present credentials; raises UnreachableError."""

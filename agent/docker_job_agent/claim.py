@@ -82,8 +82,13 @@ class Claim:
 
         def claim() -> Answer:
             if self._config.identity == "sts" and self._proof is not None:
-                bound_to = self._proof.bound_to
-                return self._api.claim_by_role(bound_to, runtime, interrupted=interrupted)
+                proof = self._proof
+                return self._api.claim_by_role(
+                    proof.bound_to,
+                    runtime,
+                    instance_id=proof.instance_id(),
+                    interrupted=interrupted,
+                )
             return self._api.claim(bootstrap_token, runtime, interrupted=interrupted)
 
         return call_until_answered("claim", claim, time.sleep) or Answer(0, "")

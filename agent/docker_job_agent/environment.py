@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import ssl
 from collections.abc import Mapping, MutableMapping
+from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -35,6 +37,7 @@ class Config(NamedTuple):
     terminate_grace_seconds: float
     identity: str = "token"
     shared_engine: SharedEngine | None = None  # None: the machine is this instance's own
+    api_ca: str = ""  # PEM of the one authority that is trusted for the API; empty: the system's
 
     @property
     def owns_machine(self) -> bool:
@@ -110,6 +113,7 @@ def read_config(environment: Mapping[str, str]) -> Config:
         terminate_grace_seconds=number("TERMINATE_GRACE_SECONDS", grace),
         identity=identity,
         shared_engine=read_shared_engine(environment),
+        api_ca=read_api_ca(environment),
     )
 
 
@@ -152,6 +156,19 @@ def read_api_url(text: str) -> str:
         raise ConfigError(f"{name} has a login, which the agent would not send")
     if url.query or url.fragment:
         raise ConfigError(f"{name} has a query or fragment: it must end with its path")
+    return text
+
+
+def read_api_ca(environment: Mapping[str, str]) -> str:
+    """Return the authority's certificate, of the variable or its file; raises ConfigError."""
+    name = PREFIX + "API_CA"
+    file = value_of(environment, name + "_FILE")
+    try:
+        text = value_of(environment, name) or (Path(file).read_text("utf-8") if file else "")
+        if text:
+            ssl.create_default_context(cadata=text)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{name} is no certificate in PEM: {error}") from None
     return text
 
 

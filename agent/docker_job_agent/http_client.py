@@ -6,6 +6,7 @@ import http.client
 import io
 import json
 import socket
+import ssl
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -80,16 +81,32 @@ class FinalResponse(http.client.HTTPResponse):
         return version, 100 if interim else status, reason
 
 
-class Http:
-    """One kept-alive connection to one server, for one thread at a time."""
+def verifying(authority: str) -> ssl.SSLContext:
+    """Return a context that verifies the server: by *authority* alone (PEM), else by the system's.
 
-    def __init__(self, base_url: str, timeout_seconds: float) -> None:
+    https://docs.python.org/3/library/ssl.html#ssl.create_default_context
+    """
+    context = ssl.create_default_context(cadata=authority or None)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+class Http:
+    """One kept-alive connection to one server, for one thread at a time.
+
+    *authority*: PEM of the one authority that is trusted for it; empty: the system's.
+    """
+
+    def __init__(self, base_url: str, timeout_seconds: float, authority: str = "") -> None:
         url = urlsplit(base_url)
-        secure = url.scheme == "https"
-        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
         # Without a port http.client would take the end of an IPv6 address for one.
-        port = url.port or (443 if secure else 80)
-        self._connection = kind(url.hostname or "", port, timeout=timeout_seconds)
+        port = url.port or (443 if url.scheme == "https" else 80)
+        host = url.hostname or ""
+        self._connection = http.client.HTTPConnection(host, port, timeout=timeout_seconds)
+        if url.scheme == "https":
+            self._connection = http.client.HTTPSConnection(
+                host, port, timeout=timeout_seconds, context=verifying(authority)
+            )
         self._prefix = url.path.rstrip("/")
         self._timeout_seconds = timeout_seconds
         # ValueError: what is no HTTP, and a name that no DNS query can have.

@@ -27,6 +27,10 @@ class Proof:
         self._made: dict[str, Any] | None = None
         self._made_at = 0.0
 
+    def instance_id(self) -> str | None:
+        """Return the id of this instance, if it is known: a claim that names it is served first."""
+        return self._aws.instance_id()
+
     def renew(self) -> None:
         """Discard the signed request, so that the next one has a new signature."""
         self._made = None

@@ -25,6 +25,8 @@ class Settings(NamedTuple):
     pull_timeout_seconds: float = 3600.0
     pull_silence_seconds: float = 300.0
     pull_retry_seconds: float = 300.0
+    registries_refused: tuple[str, ...] = ()  # networks in which no registry may be …
+    registries_allowed: tuple[str, ...] = ()  # … but for these hosts and networks
     local_images: bool = True  # use the machine's own image after a failed pull
     host_services: bool = True  # whether a job on a shared engine may reach the host's services
     free_if_interrupted_within_seconds: float = 0.0  # of the claim's answer, by EC2 itself
@@ -136,12 +138,14 @@ def read_free_seconds(answer: object) -> float:
 
 
 def read_settings(given: Mapping[str, Any]) -> Settings:
-    """Return the known settings among those given; invalid numbers keep their defaults."""
-    known = {
-        name: type(default)(given[name])
-        for name, default in Settings()._asdict().items()
-        if isinstance(given.get(name), (int, float)) and given[name] >= 0
-    }
+    """Return the known settings among those given; invalid ones keep their defaults."""
+    known: dict[str, Any] = {}
+    for name, default in Settings()._asdict().items():
+        value = given.get(name)
+        if isinstance(default, tuple) and isinstance(value, list):
+            known[name] = tuple(str(each) for each in value)
+        elif isinstance(default, (int, float)) and isinstance(value, (int, float)) and value >= 0:
+            known[name] = type(default)(value)
     settings = Settings(**known)
     return settings._replace(  # no busy loop, whatever is given
         heartbeat_seconds=max(0.05, settings.heartbeat_seconds),

@@ -7,11 +7,13 @@ it does not depend on a file that is replaced meanwhile.
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main(arguments: list[str]) -> int:
     """Run the role that the arguments name: without arguments, the agent itself."""
+    os.umask(0o077)  # its files may hold what the job's user alone should see
     if arguments == ["--simulate"]:
         from .simulate import simulate  # noqa: PLC0415
 

@@ -16,11 +16,12 @@ from urllib.parse import quote
 from .engine_api import EngineApi
 from .engine_pull import EnginePull
 from .errors import EngineError, PullFailedError, StoppedBeforeRunningError
-from .job import Job, Login, Settings
+from .job import Job, Settings
 from .job_secrets import registry_of
 from .log import log
-from .pull_failures import DISK, LIMIT, LOGIN, NETWORK, PHRASES, Failure, read_failure
+from .pull_failures import DISK, LIMIT, LOGIN, NETWORK, TIME, Failure, read_failure
 from .registry import auth_headers
+from .registry_addresses import AddressLookup, refusal_of
 from .reporter import Reporter
 from .retries import jitter
 from .situation import Situation
@@ -30,7 +31,7 @@ LONGEST_PAUSE_SECONDS = 60.0
 LIMIT_PAUSE_SECONDS = 60.0  # a registry that limits the rate counts each try
 LONGEST_LIMIT_PAUSE_SECONDS = 240.0
 NOTE_CHARACTERS = 1000
-SHOWN_CHARACTERS = 120  # of an error in a phase detail, which has 200
+SHOWN_CHARACTERS = 170  # of an error in a phase detail, which has 200
 LOOK_SECONDS = 1.0
 
 
@@ -76,35 +77,51 @@ class Pull:
 
     def _try(self, deadline: float) -> Failure | None:
         """Pull once; return why it failed, None if it did not."""
+        refused = self._refusal(deadline)
+        if refused is not None:
+            return refused
         try:
             if self._login is None and self._job.fetch_login is not None:
                 self._login = self._job.fetch_login()
-        except PullFailedError as refused:
-            return Failure(str(refused), LOGIN if refused.permanent else NETWORK, refused.permanent)
+        except PullFailedError as error:
+            return Failure(str(error), LOGIN if error.permanent else NETWORK, error.permanent)
         image = self._job.image
         headers = auth_headers(image, self._login, os.environ)
         try:
             with contextlib.closing(EnginePull(image, headers, self._situation.wake)) as pull:
                 self._reporter.show_detail(pull.progress.detail)
-                error = self._await(pull, deadline)
+                return self._await(pull, deadline)
         except EngineError as trouble:
-            error = str(trouble)
-        return read_failure(_without(self._login, error), image) if error else None
+            return read_failure(str(trouble), image)
 
-    def _await(self, pull: EnginePull, deadline: float) -> str:
-        """Wait for the pull; return its error, or which of its limits it exceeded."""
-        silence = self._settings.pull_silence_seconds
+    def _refusal(self, deadline: float) -> Failure | None:
+        """Return why the image's registry may not be asked, None if it may.
+
+        Looked up again before each try: names change. The engine looks them up itself afterwards.
+        """
+        host = registry_of(self._job.image)
+        if host is None or not self._settings.registries_refused:
+            return None
+        lookup = AddressLookup(host, self._situation.wake)
+        seconds = max(0.0, deadline - time.monotonic())
+        self._wait_unless_stopped(lambda: lookup.ended, seconds)
+        refused, allowed = self._settings.registries_refused, self._settings.registries_allowed
+        return refusal_of(host, lookup.addresses, refused, allowed)
+
+    def _await(self, pull: EnginePull, deadline: float) -> Failure | None:
+        """Wait for the pull; return why it failed, or which of its limits it exceeded."""
+        silence, longest = self._settings.pull_silence_seconds, self._settings.pull_timeout_seconds
         while not pull.ended:
             now = time.monotonic()
             if now >= deadline:
-                return f"the pull took longer than {self._settings.pull_timeout_seconds:g} seconds"
+                return Failure(f"the pull took longer than {longest:g} seconds", TIME)
             silent_at = pull.alive_at + silence if pull.progress.waits_for_bytes() else deadline
             if now >= silent_at:
-                return f"the pull made no progress for {silence:g} seconds"
+                return Failure(f"the pull made no progress for {silence:g} seconds", TIME)
             # Looked at again after a second: by then it may wait for something else.
             seconds = min(deadline - now, silent_at - now, LOOK_SECONDS)
             self._wait_unless_stopped(lambda: pull.ended, seconds)
-        return pull.error
+        return read_failure(pull.error, self._job.image) if pull.error else None
 
     def _is_local(self) -> bool:
         """Return whether the machine has the image itself."""
@@ -116,22 +133,22 @@ class Pull:
             return False
 
     def _explained(self, failure: Failure) -> str:
-        text = failure.text
+        text = failure.message
         if failure.origin == LOGIN and self._login is not None:
             refused = "the login of this job" if self._job.login else "the login of ECR"
-            text = f"{registry_of(self._job.image) or 'Docker Hub'} refuses {refused}: {text}"
+            registry = registry_of(self._job.image) or "Docker Hub"
+            text = f"{registry} refuses {refused}: {failure.reason or 'no reason is given'}"
         if not self._settings.local_images and self._is_local():
             text += " (this machine has such an image; DOCKER_JOB_LOCAL_IMAGES is no)"
         return text
 
     def _announce(self, failure: Failure, pause: float) -> None:
         """Show users why the image is not there yet, and when it is tried again."""
-        phrase, error = PHRASES[failure.origin], " ".join(failure.text.split())
-        again = f"trying again in {pause:.0f} s"
-        self._note(f"{phrase}: {error}; {again}")
-        if len(error) > SHOWN_CHARACTERS:
-            error = f"{error[: SHOWN_CHARACTERS - 1]}…"
-        self._detail = f"{phrase}: {error}; {again}"
+        text, again = " ".join(failure.text.split()), f"trying again in {pause:.0f} s"
+        self._note(f"{text}; {again}")
+        if len(text) > SHOWN_CHARACTERS:  # AWS gives a reason of any length
+            text = f"{text[: SHOWN_CHARACTERS - 1]}…"
+        self._detail = f"{text}; {again}"
         self._reporter.show_detail(lambda: self._detail)
 
     def _note(self, text: str) -> None:
@@ -150,8 +167,3 @@ def pause_seconds(failure: Failure, tries: int, chance: float) -> float:
     if failure.origin == LIMIT:
         first, longest = LIMIT_PAUSE_SECONDS, LONGEST_LIMIT_PAUSE_SECONDS
     return float(min(longest, first * 2 ** min(tries - 1, 30)) * (0.5 + chance / 2))
-
-
-def _without(login: Login | None, text: str) -> str:
-    """Return the text without the login's password, which a registry may have quoted."""
-    return text.replace(login.password, "…") if login is not None and login.password else text

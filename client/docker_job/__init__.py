@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         UnexpectedAnswer,
         Unreachable,
     )
+    from docker_job.key_documents import ApiKey, AuditEntry
 
 _PLACES = {
     "docker_job._async.client": ("AsyncClient",),
@@ -44,6 +45,7 @@ _PLACES = {
         *("About", "Attempt", "Change", "Instance", "Job", "ListedJob", "LogEnd", "LogLine"),
         *("Page", "Plan", "Reset", "Stats"),
     ),
+    "docker_job.key_documents": ("ApiKey", "AuditEntry"),
     "docker_job.errors": (
         *("ApiError", "BadRequest", "ConfigurationError", "Conflict", "DockerJobError"),
         *("NotFound", "Unauthorized", "UnexpectedAnswer", "Unreachable"),
@@ -54,8 +56,10 @@ _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
 __all__ = [
     "About",
     "ApiError",
+    "ApiKey",
     "AsyncClient",
     "Attempt",
+    "AuditEntry",
     "BadRequest",
     "Change",
     "Client",

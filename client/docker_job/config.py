@@ -5,6 +5,7 @@ whole (a new file takes its place) and is readable by its owner alone.
 """
 
 import json
+import logging
 import os
 import stat
 import tempfile
@@ -18,6 +19,8 @@ from docker_job.errors import ConfigurationError
 
 KEYRING_SERVICE = "docker-job"
 
+_log = logging.getLogger("docker_job")
+
 
 @dataclass(frozen=True)
 class Context:
@@ -27,6 +30,8 @@ class Context:
     key: str | None = field(default=None, repr=False)
     key_in_keyring: bool = False
     insecure: bool = False
+    cacert: str | None = None
+    """The path of a file with the authorities, in PEM, that the API's certificate is checked by."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,7 @@ def _context(data: dict[str, Any]) -> Context:
         data.get("key"),
         bool(data.get("key_in_keyring")),
         bool(data.get("insecure")),
+        data.get("cacert"),
     )
 
 
@@ -124,6 +130,16 @@ def write_private(path: Path, text: str, mode: int = 0o600) -> None:
         with suppress(OSError):
             Path(name).unlink()
         raise
+
+
+def close_to_others(path: Path) -> None:
+    """Make a file that others can read private, and log it; do nothing where that is refused."""
+    if exposed := exposure(path):
+        with suppress(OSError):
+            path.chmod(0o600)
+            _log.warning(
+                "%s: %s: it is closed to them now; others may know its keys", path, exposed
+            )
 
 
 def exposure(path: Path) -> str | None:

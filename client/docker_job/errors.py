@@ -51,7 +51,10 @@ class UnexpectedAnswer(DockerJobError):
 
 
 class ApiError(DockerJobError):
-    """The API answered with an error: its `status` and its `message`."""
+    """The API answered with an error: its `status` and its `message`.
+
+    `request_id` is the answer's `X-Request-Id`: the API's log has it. None from an earlier release.
+    """
 
     default_hint = ""
 
@@ -59,6 +62,7 @@ class ApiError(DockerJobError):
         super().__init__(message, self.default_hint if hint is None else hint)
         self.status = status
         self.message = message
+        self.request_id: str | None = None
 
 
 class BadRequest(ApiError):

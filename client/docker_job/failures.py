@@ -12,6 +12,12 @@ from docker_job.errors import ApiError, Unreachable, api_error
 from docker_job.retrying import Failure, retry_after_of
 from docker_job.target import Target
 
+UNKNOWN_AUTHORITY = frozenset({18, 19, 20})
+"""X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT and the two after it:
+https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/"""
+
+UNKNOWN_AUTHORITY_REMEDY = " (name a file with its authority: --cacert, or DOCKER_JOB_CACERT)"
+
 
 def failure_of(error: httpx.RequestError) -> Failure:
     """Return what a retry depends on: a request whose connection never stood was not sent."""
@@ -35,7 +41,8 @@ def _reason(error: httpx.RequestError) -> str:
 
 def _words(error: BaseException) -> str | None:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not valid: {error.verify_message}"
+        known = "" if error.verify_code not in UNKNOWN_AUTHORITY else UNKNOWN_AUTHORITY_REMEDY
+        return f"its certificate is not valid: {error.verify_message}{known}"
     if isinstance(error, socket.gaierror):
         return "no such host"
     if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.errno:
@@ -70,7 +77,11 @@ def answered(response: httpx.Response) -> tuple[Failure, ApiError]:
             f"The API redirects to {place}.",
             'Use the URL that it names: "docker-job login URL".',
         )
-    return failure, api_error(status, _message(response))
+    error = api_error(status, _message(response))
+    error.request_id = response.headers.get("X-Request-Id")
+    if status >= 500 and error.request_id:
+        error.hint = f"{error.hint} The API's log has it under request {error.request_id}.".lstrip()
+    return failure, error
 
 
 def _message(response: httpx.Response) -> str:

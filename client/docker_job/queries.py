@@ -16,6 +16,7 @@ class ChangeFilters(TypedDict, total=False):
     name: str | None
     image: str | None
     q: str | None
+    project: str | None
 
 
 class ListFilters(ChangeFilters, total=False):
@@ -32,11 +33,23 @@ class ListFilters(ChangeFilters, total=False):
 
 
 class StatsFilters(TypedDict, total=False):
-    """The time and the grouping of statistics: `day`, `status`, `label:<name>`, `image`, …."""
+    """The time and the grouping of statistics: `day`, `status`, `label:<name>`, `project`, …."""
 
     since: str | datetime | None
     until: str | datetime | None
     by: str | None
+    project: str | None
+
+
+class AuditFilters(TypedDict, total=False):
+    """Filters of the audit trail. *key* is a prefix; *since*, *until*: a time, or an age."""
+
+    job: int | None
+    key: str | None
+    project: str | None
+    action: str | None
+    since: str | datetime | None
+    until: str | datetime | None
 
 
 def encode(parameters: Mapping[str, object]) -> list[tuple[str, str]]:

@@ -2,12 +2,13 @@
 
 import ipaddress
 import os
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from docker_job.config import Config, Context, config_path, load
+from docker_job.config import Config, Context, close_to_others, config_path, load
 from docker_job.errors import ConfigurationError
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -19,12 +20,16 @@ _TRUE = frozenset({"1", "true", "yes"})
 
 @dataclass(frozen=True)
 class Target:
-    """An API. *context*: the name of the context that gave the URL; *key_from*: for `doctor`."""
+    """An API. *context*: the name of the context that gave the URL; *key_from*: for `doctor`.
+
+    *cacert*: a file with the authorities, in PEM, that are trusted for it; None: the system's.
+    """
 
     url: str
     key: str | None = field(repr=False)
     context: str | None = None
     key_from: str | None = None
+    cacert: str | None = None
 
     @property
     def is_local(self) -> bool:
@@ -39,6 +44,7 @@ def find_target(
     key_file: str | None = None,
     context: str | None = None,
     insecure: bool = False,
+    cacert: str | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> Target:
     """Return the API of the arguments, else of the environment, else of the context in use.
@@ -62,10 +68,12 @@ def find_target(
     )
     if chosen and not allowed:
         check_confidential(chosen_url)
-    return Target(chosen_url, chosen, name if stored else None, key_from)
+    trusted = cacert or environ.get("DOCKER_JOB_CACERT") or (stored.cacert if stored else None)
+    return Target(chosen_url, chosen, name if stored else None, key_from, check_cacert(trusted))
 
 
 def _stored(context: str | None, environ: Mapping[str, str]) -> tuple[str | None, Context | None]:
+    close_to_others(config_path(environ))
     config: Config = load(config_path(environ))
     name = context or environ.get("DOCKER_JOB_CONTEXT") or None
     if name is not None:
@@ -110,6 +118,23 @@ def read_key(path: Path) -> str:
             f"Cannot read the key file {path}: {getattr(error, 'strerror', None) or 'not text'}.",
             "Name a file that holds the key and nothing else.",
         ) from error
+
+
+def check_cacert(path: str | None) -> str | None:
+    """Return the file's absolute path. Raises `ConfigurationError` if it holds no certificates."""
+    if not path:
+        return None
+    file = Path(path).expanduser().absolute()
+    try:
+        ssl.create_default_context(cafile=str(file))
+    except OSError as error:  # SSLError too
+        reason = "no certificate in PEM" if isinstance(error, ssl.SSLError) else error.strerror
+        raise ConfigurationError(
+            f"Cannot use {file}: {reason}.",
+            "--cacert and DOCKER_JOB_CACERT name a file with the authority's certificate, as "
+            "deploy.sh prints it.",
+        ) from error
+    return str(file)
 
 
 def check_key(raw: str) -> str:

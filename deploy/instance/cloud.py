@@ -3,6 +3,8 @@
     cloud.py instance-id             print this instance's id
     cloud.py attach VOLUME           attach the volume, and print its device
     cloud.py secrets STACK DIRECTORY write each secret into a file; make those that are missing
+    cloud.py keep-sealing-keys STACK FILE  add the keys of that file to the sealing keys' parameter
+    cloud.py new-sealing-key STACK   put a new key in front of the sealing keys
     cloud.py session ROLE NAME FILE  assume a role, and write its session for a container to read
     cloud.py keep-first-key STACK    keep the API key on standard input for deploy.sh to show
     cloud.py address ALLOCATION      associate the fixed public address with this instance
@@ -17,7 +19,6 @@ AWS's answer may change: the first calls of a new role are refused for some seco
 import json
 import os
 import random
-import secrets
 import sys
 import time
 import urllib.request
@@ -29,14 +30,15 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this is run as a script
+
+from deploy.instance import parameters
+
 WAIT_SECONDS = 300
 POLL_SECONDS = 2
 LONGEST_PAUSE = 15.0
 RESOURCE = "Services"
 """The Auto Scaling group's name in template.yaml."""
-
-SECRETS = ("postgres_password", "rabbitmq_password", "secrets_key", "token_key")
-"""Parameters under /docker-job/<stack>/, named as compose.yaml's secrets are."""
 
 DENIED = frozenset(
     {
@@ -104,6 +106,8 @@ def may_change(error: Exception) -> bool:
         return code in DENIED | BUSY | NOT_YET or status >= 500
     if isinstance(error, ParamValidationError):
         return False
+    if isinstance(error, parameters.NotKeptError):
+        return True
     # Without an answer of AWS or of the metadata service: no network, no credentials yet.
     return isinstance(error, BotoCoreError | OSError)
 
@@ -170,28 +174,18 @@ def device_of(volume: str, devices: Path) -> Path | None:
 
 
 def write_secrets(stack: str, directory: str) -> None:
-    """Write every secret's file, unless it is up to date; make the secrets that are missing."""
-    ssm = client("ssm")
-    for name in SECRETS:
-        path, value = Path(directory) / name, secret(ssm, f"/docker-job/{stack}/{name}")
-        if path.exists() and path.read_text() == value:
-            continue
-        aside = path.with_suffix(".new")
-        aside.touch(mode=0o600)
-        aside.write_text(value)
-        aside.rename(path)
+    """Write every secret's file."""
+    parameters.write_secrets(client("ssm"), stack, Path(directory))
 
 
-def secret(ssm: Any, name: str) -> str:
-    """Return the secret of that name, or make it. Of two made at once the first one is kept."""
-    made = secrets.token_hex(32)
-    try:
-        ssm.put_parameter(Name=name, Type="SecureString", Value=made, Overwrite=False)
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "ParameterAlreadyExists":
-            raise
-        return str(ssm.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"])
-    return made
+def keep_sealing_keys(stack: str, file: str) -> None:
+    """Add the keys in *file* to the sealing keys' parameter."""
+    parameters.keep_sealing_keys(client("ssm"), stack, Path(file))
+
+
+def new_sealing_key(stack: str) -> None:
+    """Put a new key in front of the sealing keys."""
+    parameters.new_sealing_key(client("ssm"), stack)
 
 
 def session(role: str, name: str, file: str) -> None:
@@ -203,11 +197,7 @@ def session(role: str, name: str, file: str) -> None:
     keys = ("AccessKeyId", "SecretAccessKey", "SessionToken")
     answer = {"Version": 1, **{key: given[key] for key in keys}}
     answer["Expiration"] = given["Expiration"].isoformat()
-    aside = Path(file + ".new")
-    aside.touch(mode=0o400)
-    aside.write_text(json.dumps(answer))
-    os.chown(aside, CONTAINERS_USER, CONTAINERS_USER)
-    aside.rename(file)
+    parameters.write_private(Path(file), json.dumps(answer), owner=CONTAINERS_USER)
 
 
 def keep_first_key(stack: str, given: str) -> None:
@@ -268,6 +258,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "instance-id": instance_id,
     "attach": attach,
     "secrets": write_secrets,
+    "keep-sealing-keys": keep_sealing_keys,
+    "new-sealing-key": new_sealing_key,
     "session": session,
     "keep-first-key": keep_first_key,
     "address": address,
@@ -287,7 +279,7 @@ def main(command: str, *arguments: str) -> int:
     seconds = float(os.environ.get("STEP_SECONDS") or WAIT_SECONDS)
     try:
         repeat(command, lambda: COMMANDS[command](*arguments, *given), seconds)
-    except (BotoCoreError, ClientError, OSError, NotInTimeError) as error:
+    except (BotoCoreError, ClientError, OSError, NotInTimeError, parameters.NotKeptError) as error:
         print(f"cloud: {command}: {error}", file=sys.stderr)
         return 1
     return 0

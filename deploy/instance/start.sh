@@ -8,6 +8,7 @@ ready_seconds=600
 
 say() { printf 'start: %s\n' "$*"; }
 cloud() { python3 "$release_dir/deploy/instance/cloud.py" "$@"; }
+authority() { PYTHONPATH=$release_dir:${PYTHONPATH:-} python3 -m deploy.instance.authority "$@"; }
 
 # again SECONDS STEP COMMAND…: repeat a command until it succeeds, for that long at most, with growing pauses.
 again() {
@@ -41,9 +42,12 @@ load_settings() {
   set -a
   # shellcheck disable=SC1091
   source /etc/docker-job/instance.env
+  # shellcheck disable=SC1091
+  source "${IMAGES_LOCK:-$release_dir/images.lock}" # PYTHON_IMAGE and others, by digest
   load_chosen_settings
   DATA_DIR=${DATA_DIR:-/srv/docker-job}
   RUN_DIR=${RUN_DIR:-/run/docker-job}
+  SERVICE_SECRETS_DIR=$RUN_DIR/services
   DOCKER_JOB_IMAGE=docker-job:$RELEASE
   DOCKER_JOB_STS_REGION=$AWS_REGION
   DOCKER_JOB_DEPLOYMENT=$STACK
@@ -52,9 +56,12 @@ load_settings() {
   DOCKER_JOB_TOKEN_KEY_FILE=$RUN_DIR/secrets/token_key
   DOCKER_JOB_SECRETS_KEY_FILE=$RUN_DIR/secrets/secrets_key
   DOCKER_JOB_AWS_CREDENTIALS_FILE=$RUN_DIR/secrets/aws_credentials
+  DOCKER_JOB_TLS_CERTIFICATE_FILE=$RUN_DIR/secrets/tls/certificate.pem
+  DOCKER_JOB_TLS_KEY_FILE=$RUN_DIR/secrets/tls/key.pem
+  DOCKER_JOB_API_CA_FILE=$RUN_DIR/secrets/tls/ca.pem
   DOCKER_JOB_HOST=0.0.0.0
-  DOCKER_JOB_PORT=${DOCKER_JOB_PORT:-8000}
-  DOCKER_JOB_API_URL=${DOCKER_JOB_API_URL:-http://$API_NAME:$DOCKER_JOB_PORT}
+  DOCKER_JOB_PORT=${DOCKER_JOB_PORT:-8443}
+  DOCKER_JOB_API_URL=${DOCKER_JOB_API_URL:-https://$API_NAME:$DOCKER_JOB_PORT}
   COMPOSE_PROJECT_NAME=${COMPOSE_PROJECT_NAME:-docker-job}
   INSTANCE_ID=$(cloud instance-id)
   set +a
@@ -119,30 +126,68 @@ refuse_snapshot_without_data() {
   return 1
 }
 
+# What a service reads is in memory (/run is a tmpfs: hier(7), systemd's file-hierarchy(7)), never on the volume nor in
+# its snapshots, which have what the sealing key has sealed. After a reboot it is written again: the keys from the
+# parameters, while the services' passwords are new ones, which the migration sets.
 make_directories() {
-  mkdir -p "$DATA_DIR"/{postgres,rabbitmq,secrets/{postgres,rabbitmq,api,scheduler,launcher,reaper}}
+  mkdir -p "$DATA_DIR"/{postgres,rabbitmq}
+  install -d -m 0700 "$SERVICE_SECRETS_DIR" "$SERVICE_SECRETS_DIR"/{postgres,rabbitmq,api,scheduler,launcher,reaper}
+}
+
+# Releases before kept the services' secrets on the volume. The keys that only the volume has (a snapshot of another
+# time may) are written to the parameter and read back before the files go: stopped anywhere, this runs again.
+# shred: ext4 overwrites in place in its default mode, data=ordered (shred(1)).
+remove_secrets_on_volume() {
+  local old=$DATA_DIR/secrets
+  [[ -d $old ]] || return 0
+  cloud keep-sealing-keys "$STACK" "$old/api/secrets_key"
+  find "$old" -type f -exec shred -n 1 -u {} +
+  rm -rf "$old"
+  sync -f "$DATA_DIR"
+  say "removed the services' secrets from the data volume. Snapshots of it have them: rotate the sealing key, with" \
+    "$release_dir/deploy/instance/start.sh rotate-sealing-key"
 }
 
 # In memory, for root alone: compose mounts them into the one-shot that gives each service its own.
 write_secrets() {
-  install -d -m 0700 "$RUN_DIR/secrets"
+  install -d -m 0700 "$RUN_DIR/secrets" "$RUN_DIR/secrets/tls"
   cloud secrets "$STACK" "$RUN_DIR/secrets"
   # Not a secret, but passed on the same way: the place of the launcher's and the reaper's sessions.
-  printf '[%s]\ncredential_process = /bin/cat /secrets/aws_session\n' launcher reaper \
-    >"$RUN_DIR/secrets/aws_credentials"
+  (
+    umask 077
+    printf '[%s]\ncredential_process = /bin/cat /secrets/aws_session\n' launcher reaper \
+      >"$RUN_DIR/secrets/aws_credentials"
+  )
 }
 
 # A session lasts an hour, and is renewed every twenty minutes. No container reaches the instance's own
 # credentials: the metadata service answers only the instance itself.
 write_sessions() {
-  cloud session "$LAUNCHER_ROLE" launcher "$DATA_DIR/secrets/launcher/aws_session"
-  cloud session "$REAPER_ROLE" reaper "$DATA_DIR/secrets/reaper/aws_session"
+  cloud session "$LAUNCHER_ROLE" launcher "$SERVICE_SECRETS_DIR/launcher/aws_session"
+  cloud session "$REAPER_ROLE" reaper "$SERVICE_SECRETS_DIR/reaper/aws_session"
+}
+
+# The API's certificate, of the deployment's own authority, whose key is in SSM and here in memory, for root alone.
+# The API reads a renewed one by itself; agents and users have the authority's certificate.
+make_certificate() {
+  local names tls=$RUN_DIR/secrets/tls
+  names=$(authority names "$API_NAME" "${DOMAIN:-}" "${PUBLIC_ADDRESS:-}")
+  authority fetch "$STACK" "$tls"
+  # shellcheck disable=SC2086
+  compose run --rm -T --no-deps certificate operations.make_certificate /tls $names
+  authority keep "$STACK" "$tls"
+}
+
+renew_certificate() {
+  make_certificate
+  compose run --rm -T --no-deps secrets
 }
 
 # An operator's own credentials are not passed on to the services.
 compose() {
   local files=(-f "$release_dir/compose.yaml" -f "$release_dir/deploy/compose.aws.yaml")
   [[ -z ${LOG_GROUP:-} ]] || files+=(-f "$release_dir/deploy/compose.logs.yaml")
+  [[ -z ${PLAIN_HTTP:-} ]] || files+=(-f "$release_dir/deploy/compose.plain.yaml")
   env -u AWS_ACCESS_KEY_ID -u AWS_SECRET_ACCESS_KEY -u AWS_SESSION_TOKEN \
     docker compose --project-directory "$release_dir" "${files[@]}" "$@"
 }
@@ -160,6 +205,8 @@ set_admin_passwords() {
 start_services() {
   say "building"
   again 600 "building the image" compose build --quiet migrate
+  say "making or renewing the certificate"
+  make_certificate
   say "starting the database and the broker"
   again 300 "pulling images" compose pull --quiet --policy missing postgres rabbitmq
   compose up --quiet-pull -d --wait postgres rabbitmq
@@ -192,12 +239,13 @@ make_first_key() {
 }
 
 wait_until_ready() {
-  local deadline=$((SECONDS + ready_seconds)) url=http://127.0.0.1:$DOCKER_JOB_PORT/readyz found
+  local deadline=$((SECONDS + ready_seconds)) url=https://127.0.0.1:$DOCKER_JOB_PORT/readyz found
+  local get=(curl -sS -m 5 --cacert "$DOCKER_JOB_API_CA_FILE")
   # The API is ready without the broker; a new instance is not.
-  until found=$(curl -fsS -m 5 "$url" 2>/dev/null) && [[ $found != *'"degraded"'* ]]; do
+  until found=$("${get[@]}" -f "$url" 2>/dev/null) && [[ $found != *'"degraded"'* ]]; do
     if ((SECONDS >= deadline)); then
       say "$url does not answer with 200, or names something as degraded:" >&2
-      curl -sS -m 5 "$url" >&2 || true
+      "${get[@]}" "$url" >&2 || true
       compose ps >&2
       return 1
     fi
@@ -223,31 +271,39 @@ Requires=docker.service
 Type=oneshot
 RemainAfterExit=yes
 ExecStart=$start
+Restart=on-failure
+RestartSec=60
 [Install]
 WantedBy=multi-user.target
 UNIT
-  cat >"$units/docker-job-sessions.service" <<UNIT
+  write_timer sessions 20min "new sessions for launcher and reaper"
+  write_timer certificate 24h "the API's certificate, renewed when half of its time is over"
+  systemctl daemon-reload
+  systemctl enable -q docker-job.service
+  systemctl enable -q --now docker-job-sessions.timer docker-job-certificate.timer
+}
+
+# write_timer ARGUMENT PERIOD DESCRIPTION: have systemd run this script with the argument.
+write_timer() {
+  cat >"$units/docker-job-$1.service" <<UNIT
 [Unit]
-Description=docker-job: new sessions for launcher and reaper
+Description=docker-job: $3
 After=network-online.target
 [Service]
 Type=oneshot
-ExecStart=$start sessions
+ExecStart=$start $1
 Restart=on-failure
 RestartSec=30
 UNIT
-  cat >"$units/docker-job-sessions.timer" <<UNIT
+  cat >"$units/docker-job-$1.timer" <<UNIT
 [Unit]
-Description=docker-job: new sessions for launcher and reaper
+Description=docker-job: $3
 [Timer]
-OnBootSec=20min
-OnUnitActiveSec=20min
+OnBootSec=$2
+OnUnitActiveSec=$2
 [Install]
 WantedBy=timers.target
 UNIT
-  systemctl daemon-reload
-  systemctl enable -q docker-job.service
-  systemctl enable -q --now docker-job-sessions.timer
 }
 
 forget_old_images() {
@@ -275,6 +331,7 @@ main() {
   install_units
   refuse_snapshot_without_data
   make_directories
+  remove_secrets_on_volume
   write_secrets
   write_sessions
   start_services
@@ -286,12 +343,31 @@ main() {
   say "up"
 }
 
+# A new key seals from now on; those before it open what they have sealed.
+rotate_sealing_key() {
+  cloud new-sealing-key "$STACK"
+  write_secrets
+  compose run --rm -T --no-deps secrets
+  compose up -d --wait --force-recreate --no-deps api
+  say "rotated the sealing key"
+}
+
 # Sourced by its test, which calls single steps.
 if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
-  if [[ ${1:-} == sessions ]]; then
-    load_settings
-    write_sessions
-  else
-    main
-  fi
+  case ${1:-} in
+    sessions)
+      load_settings
+      write_sessions
+      ;;
+    certificate)
+      load_settings
+      renew_certificate
+      ;;
+    rotate-sealing-key)
+      load_settings
+      rotate_sealing_key
+      ;;
+    '') main ;;
+    *) echo "usage: start.sh [sessions | certificate | rotate-sealing-key]" >&2; exit 2 ;;
+  esac
 fi

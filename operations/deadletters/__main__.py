@@ -15,6 +15,7 @@ from shared.log import configure, get_logger, mask
 from shared.postgres.pool import is_transient
 from shared.runtime.process import EXIT_CRASH
 from shared.settings import EXIT_SETTING, BadSetting, Settings
+from shared.terminal import print_line
 
 
 async def run(settings: Settings, arguments: argparse.Namespace, out: Print, warn: Print) -> int:
@@ -55,11 +56,11 @@ def main() -> int:
 
 
 def _out(text: str) -> None:
-    print(text)  # noqa: T201 - the output
+    print_line(text)
 
 
 def _warn(text: str) -> None:
-    print(f"docker-job deadletters: {text}", file=sys.stderr)  # noqa: T201 - an operator reads it
+    print_line(f"docker-job deadletters: {text}", error=True)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from shared.clock import RealClock
 from shared.findings import Finding
 from shared.log import configure
 from shared.settings import EXIT_SETTING, BadSetting, Settings, remove_empty
+from shared.terminal import print_line
 
 if TYPE_CHECKING:
     from shared.compute.ec2.client import Aws
@@ -71,10 +72,10 @@ def main() -> int:
         settings, installation = from_environment()
         findings = asyncio.run(examine(settings, installation, arguments.role))
     except BadSetting as error:
-        print(f"docker-job doctor: {error}", file=sys.stderr)  # noqa: T201 - an operator reads it
+        print_line(f"docker-job doctor: {error}", error=True)
         return EXIT_SETTING
     text = report.as_json(findings) if arguments.json else "\n".join(report.lines(findings))
-    print(text)  # noqa: T201 - the report
+    print_line(text)
     return report.exit_status(findings)
 
 

@@ -10,6 +10,7 @@ import msgspec
 from embedded.secrets import FILE, LocalSecrets
 from services.launcher.config import read_api_url
 from shared.adapters import agent_sha256, region_of
+from shared.compute.api_ca import read_api_ca
 from shared.compute.ec2.settings import Ec2Settings, ec2_settings
 from shared.settings import BadSetting, Settings
 
@@ -22,6 +23,8 @@ class Installation:
     deployment: str
     api_url: str
     """Empty: not known to the service whose settings these are."""
+    api_ca: str
+    """PEM of the authority of the API's certificate; empty: the system's."""
     is_embedded: bool
     """True if all services are one process, with a database of its own."""
     data_dir: Path
@@ -65,6 +68,7 @@ def read_installation(settings: Settings, environ: Mapping[str, str]) -> Install
         compute_url=settings.text("COMPUTE_URL", default),
         deployment=deployment,
         api_url=api_url,
+        api_ca=read_api_ca(settings),
         is_embedded=embedded,
         data_dir=data_dir,
         engine=settings.text("DOCKER_HOST", environ.get("DOCKER_HOST", "")),

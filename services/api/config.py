@@ -7,17 +7,14 @@ from urllib.parse import urlsplit
 
 from services.api.agents.settings import AgentsConfig, AgentSettings
 from services.api.agents.sts_identity import IdentityConfig, read_role
-from services.api.http.hosts import (
-    EVERY_ADDRESS,
-    AllowedHosts,
-    canonical,
-    is_loopback,
-    read_host,
-)
-from services.api.http.settings import LARGE_SHARE, BodyBounds, HttpConfig
+from services.api.audit.sweeps import keep_audit_days
+from services.api.engine_settings import EngineSettings, read_engine
+from services.api.http.addresses import Addresses, read_proxies
+from services.api.http.settings import HttpConfig, read_body_bounds, read_hosts
 from services.api.jobs.fields import MAX_RETRIES
 from services.api.jobs.model import JobRules
 from services.api.jobs.retention import RetentionSettings
+from services.api.keys.rates import read_rate
 from services.api.secrets.sealing import SecretKeys, read_keys
 from services.api.submission import when
 from services.api.submission.request import Bounds
@@ -25,8 +22,8 @@ from shared.aws_domains import domain_of
 from shared.events import cost_tags
 from shared.events.requirements import Architecture, Capacity
 from shared.messaging.retention import keep_dead
+from shared.runtime.http_room import CONNECTIONS
 from shared.settings import PREFIX, BadSetting, Settings
-from shared.url import trouble_with_base
 
 REBALANCE = ("note", "replace")
 
@@ -45,6 +42,7 @@ class ApiConfig:
     secret_keys: SecretKeys | None
     retention: RetentionSettings
     keep_changes: timedelta
+    engine: EngineSettings
     compute: str | None = None
     keep_dead: timedelta | None = None
 
@@ -72,35 +70,46 @@ def from_settings(
     grace = settings.integer("STOP_GRACE_SECONDS", 10)
     heartbeat = settings.number("HEARTBEAT_SECONDS", 5, least=0.1)
     rules = _rules(settings, lifetime, grace, heartbeat, compute_url)
+    engine = read_engine(settings, compute_url)
     return ApiConfig(
         rules=rules,
-        bounds=_bounds(
-            settings, lifetime, keeps_secrets=secret_keys is not None, have_role=have_role
-        ),
+        bounds=_bounds(settings, lifetime, secret_keys, engine, have_role=have_role),
         agents=AgentsConfig(
             deployment=deployment,
             token_key=token_key,
             rules=rules,
-            agent=_for_agents(settings, heartbeat, grace, compute_url),
+            agent=_for_agents(settings, heartbeat, grace, engine),
             identity=_identity(settings, deployment),
             secret_keys=secret_keys,
         ),
         http=_http(settings, token_key),
         secret_keys=secret_keys,
-        retention=RetentionSettings(
-            jobs_days=settings.days("KEEP_JOBS_DAYS"), logs_days=settings.days("KEEP_LOGS_DAYS")
-        ),
+        retention=_retention(settings),
+        engine=engine,
         compute=urlsplit(settings.text("COMPUTE_URL", compute_url)).scheme or None,
-        keep_changes=_keep_changes(settings),
+        keep_changes=timedelta(
+            hours=settings.number("CHANGES_KEEP_HOURS", 24, least=0.1, most=8760)
+        ),
         keep_dead=keep_dead(settings),
     )
 
 
-def _keep_changes(settings: Settings) -> timedelta:
-    return timedelta(hours=settings.number("CHANGES_KEEP_HOURS", 24, least=0.1, most=8760))
+def _retention(settings: Settings) -> RetentionSettings:
+    return RetentionSettings(
+        jobs_days=settings.days("KEEP_JOBS_DAYS"),
+        logs_days=settings.days("KEEP_LOGS_DAYS"),
+        audit_days=keep_audit_days(settings),
+    )
 
 
-def _bounds(settings: Settings, lifetime: int, *, keeps_secrets: bool, have_role: bool) -> Bounds:
+def _bounds(
+    settings: Settings,
+    lifetime: int,
+    secret_keys: SecretKeys | None,
+    engine: EngineSettings,
+    *,
+    have_role: bool,
+) -> Bounds:
     try:
         timezone = when.zone(settings.text("TIMEZONE", "UTC")).key
     except when.BadTime as error:
@@ -111,61 +120,25 @@ def _bounds(settings: Settings, lifetime: int, *, keeps_secrets: bool, have_role
         default_capacity=_capacity(settings),
         default_architecture=_default_architecture(settings),
         default_retries=settings.integer("RETRIES", 0, most=MAX_RETRIES),
-        keeps_secrets=keeps_secrets,
+        keeps_secrets=secret_keys is not None,
         region=_compute_region(settings),
         have_role=have_role,
         cost_tags=cost_tags.read_names(settings),
+        registries=engine.registries,
     )
 
 
 def _http(settings: Settings, token_key: str) -> HttpConfig:
     return HttpConfig(
         token_key=token_key,
-        body=_body(settings),
-        hosts=_hosts(settings),
-        requests_per_second=settings.number("REQUESTS_PER_SECOND", 0),
-        requests_at_once=settings.number("REQUESTS_AT_ONCE", 100, least=1),
+        body=read_body_bounds(settings),
+        hosts=read_hosts(settings),
+        addresses=Addresses(read_proxies(settings)),
+        requests=read_rate(settings, "REQUESTS", 50, 200),
+        limits_open=settings.text("REQUESTS_PER_SECOND") is not None,
+        failures=read_rate(settings, "FAILURES", 1, 30),
+        connections=settings.integer("CONNECTIONS", CONNECTIONS, least=100),
     )
-
-
-def _body(settings: Settings) -> BodyBounds:
-    size = settings.integer("BODY_LIMIT_BYTES", 4_194_304, least=1024)
-    least = LARGE_SHARE * size  # otherwise the largest body could never be read
-    total = settings.integer("BODY_BUDGET_BYTES", max(33_554_432, least))
-    if total < least:
-        raise BadSetting(
-            f"{PREFIX}BODY_BUDGET_BYTES is {total}: it must be at least {LARGE_SHARE} times "
-            f"{PREFIX}BODY_LIMIT_BYTES, which is {size}"
-        )
-    seconds = settings.number("BODY_SECONDS", 20, least=0.05)
-    return BodyBounds(size=size, seconds=seconds, total=total)
-
-
-def _hosts(settings: Settings) -> AllowedHosts:
-    """Collect the hosts of the API: listed ones, the agents' URL, and addresses to listen on."""
-    names = set()
-    for listed in (settings.text("ALLOWED_HOSTS") or "").split(","):
-        found = read_host(listed.strip())
-        if found is not None:
-            names.add(found[0])
-        elif listed.strip():
-            raise BadSetting(
-                f"{PREFIX}ALLOWED_HOSTS has {listed.strip()!r}: it must be host names or addresses "
-                "with commas between them, like jobs.example.com"
-            )
-    url = settings.text("API_URL")
-    if url:
-        names.add(_host_of(url))
-    listened = (settings.text("HOST"), settings.text("PUBLISHED_HOST"))
-    names |= {canonical(each) for each in listened if each}
-    return AllowedHosts(frozenset(names - EVERY_ADDRESS))
-
-
-def _host_of(url: str) -> str:
-    if (trouble := trouble_with_base(url)) is not None:
-        shown = "" if "@" in url else f" is {url}"  # a login has a password
-        raise BadSetting(f"{PREFIX}API_URL{shown}: {trouble}")
-    return canonical(urlsplit(url).hostname or "")
 
 
 def _rules(
@@ -258,7 +231,7 @@ def _identity(settings: Settings, deployment: str) -> IdentityConfig | None:
 
 
 def _for_agents(
-    settings: Settings, heartbeat: float, grace: int, compute_url: str
+    settings: Settings, heartbeat: float, grace: int, engine: EngineSettings
 ) -> AgentSettings:
     return AgentSettings(
         heartbeat_seconds=heartbeat,
@@ -269,23 +242,7 @@ def _for_agents(
         log_limit_bytes=settings.integer("LOG_LIMIT_BYTES", 1_048_576),
         error_tail_lines=settings.integer("ERROR_TAIL_LINES", 20, least=1),
         pull_retry_seconds=settings.number("PULL_RETRY_SECONDS", 300),
-        local_images=_local_images(settings, compute_url),
+        local_images=engine.local_images,
+        registries_refused=engine.registries.refused_networks,
+        registries_allowed=engine.registries.allowed,
     )
-
-
-def _local_images(settings: Settings, compute_url: str) -> bool:
-    """Read whether an image that only the agent's machine has is used after a failed pull.
-
-    That is meant for images built where the jobs run, by whoever may use the API: by default on a
-    machine of one's own alone.
-    """
-    compute = urlsplit(settings.text("COMPUTE_URL", compute_url)).scheme
-    host = settings.text("PUBLISHED_HOST") or settings.text("HOST", "127.0.0.1")
-    is_own = compute == "process" or (compute == "docker" and is_loopback(canonical(host)))
-    return settings.choice("LOCAL_IMAGES", "yes" if is_own else "no", ("yes", "no")) == "yes"
-
-
-def describe_local_images(config: ApiConfig) -> str:
-    """Say in one line, for the start, what becomes of images that only an agent's machine has."""
-    used = "used after a failed pull" if config.agents.agent.local_images else "not used"
-    return f"images that only the instance's machine has are {used} ({PREFIX}LOCAL_IMAGES)"

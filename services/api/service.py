@@ -11,9 +11,10 @@ from services.api import NAME, PUBLISHES
 from services.api.agents.agent_file import read_agent_file
 from services.api.agents.builds import RECORD_SECONDS, AgentBuilds
 from services.api.agents.groups import AgentGroups
-from services.api.agents.sweeps import ProofSweep
+from services.api.agents.sweeps import CallerSweep, ProofSweep
+from services.api.audit.sweeps import AuditSweep
 from services.api.changes.feed import NUMBER_SECONDS, PRUNE_SECONDS, ChangeFeed
-from services.api.changes.followers import Followers
+from services.api.changes.followers import MOST, Followers
 from services.api.config import ApiConfig
 from services.api.dead_letters.handlers import on_dead_letters_reported
 from services.api.jobs.availability import record_seconds
@@ -25,6 +26,9 @@ from services.api.jobs.overdue import ASK_SECONDS, Overdue
 from services.api.jobs.reception import Reception
 from services.api.jobs.retention_sweeps import RetentionSweep
 from services.api.jobs.sweeps import Sweeps
+from services.api.keys.access import Access
+from services.api.keys.any_key import AnyKey
+from services.api.keys.failures import SWEEP_SECONDS, Failures
 from services.api.offers.handlers import on_offers_priced
 from services.api.processes.siblings import Siblings
 from services.api.submission.intake import Intake
@@ -42,9 +46,11 @@ from shared.runtime.service import Ports, Service, Sweep
 class Api:
     """The API: the service, the loops that accept jobs and serve agents, and the HTTP app."""
 
+    config: ApiConfig
     service: Service
     intake: Intake
     agents: AgentGroups
+    followers: Followers
     app: ASGIApp
 
     async def run(self) -> None:
@@ -72,10 +78,11 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
     """Compose the API from its settings and ports; *siblings*: the API's other processes."""
     siblings = siblings or Siblings()
     db, wakeups = ports.db, ports.wakeups
-    followers = Followers(wakeups)
+    followers = Followers(wakeups, MOST // siblings.count)
     reception = Reception(ports.clock)
     launch_path = LaunchPath(functools.partial(check, db, ports.bus, queues_of(NAME, PUBLISHES)))
     feed = ChangeFeed(db, config.keep_changes)
+    access = _access(config, ports, siblings)
     builds = AgentBuilds(db, read_agent_file())
     service = Service(
         NAME,
@@ -84,15 +91,13 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
         sweeps=(
             *_job_sweeps(config, ports, reception),
             Sweep("watch_launch_path", launch_path.watch, interval_seconds=WATCH_SECONDS),
-            Sweep(
-                "prune_jobs",
-                RetentionSweep(db, config.rules, config.retention).prune_jobs,
-                interval_seconds=3600,
-            ),
-            Sweep("prune_keys", KeySweep(db).prune_keys, interval_seconds=3600),
+            *_prune_sweeps(config, ports, feed),
             Sweep("number_changes", feed.number_changes, interval_seconds=NUMBER_SECONDS),
-            Sweep("prune_changes", feed.prune_changes, interval_seconds=PRUNE_SECONDS),
-            Sweep("prune_proofs", ProofSweep(db).prune_proofs, interval_seconds=3600),
+            Sweep(
+                "remember_callers",
+                CallerSweep(db, access.failures).remember_callers,
+                interval_seconds=SWEEP_SECONDS,
+            ),
             Sweep("record_build", builds.record_build, interval_seconds=RECORD_SECONDS),
         ),
         publishes=PUBLISHES,
@@ -103,10 +108,36 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
     lifetime_seconds = config.rules.max_lifetime_seconds
     agents = AgentGroups(db, lifetime_seconds, wakeups, reception.arrivals)
     parts = Parts(
-        service, intake, agents, reception, followers, feed, siblings, launch_path, builds
+        service, intake, agents, reception, followers, feed, siblings, launch_path, builds, access
     )
     app = make_app(config, parts)
-    return Api(service, intake, agents, app)
+    return Api(config, service, intake, agents, followers, app)
+
+
+def _access(config: ApiConfig, ports: Ports, siblings: Siblings) -> Access:
+    any_key = AnyKey(ports.db)
+    failures = Failures(
+        config.http.failures,
+        ports.clock.monotonic,
+        siblings.failures,
+        siblings.proven,
+        any_key=any_key.exists,
+    )
+    return Access(ports.db, any_key, failures)
+
+
+def _prune_sweeps(config: ApiConfig, ports: Ports, feed: ChangeFeed) -> tuple[Sweep, ...]:
+    db, kept = ports.db, config.retention
+    passes = {
+        "prune_jobs": RetentionSweep(db, config.rules, kept).prune_jobs,
+        "prune_keys": KeySweep(db).prune_keys,
+        "prune_proofs": ProofSweep(db).prune_proofs,
+        "prune_audit": AuditSweep(db, kept.audit_days).prune_audit,
+    }
+    return (
+        *(Sweep(name, each, interval_seconds=3600) for name, each in passes.items()),
+        Sweep("prune_changes", feed.prune_changes, interval_seconds=PRUNE_SECONDS),
+    )
 
 
 def _job_sweeps(config: ApiConfig, ports: Ports, reception: Reception) -> tuple[Sweep, ...]:

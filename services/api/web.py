@@ -14,7 +14,7 @@ from services.api.agents.builds import AgentBuilds
 from services.api.agents.calls import Admitted, AgentService
 from services.api.agents.claims import ClaimService
 from services.api.agents.groups import AgentGroups
-from services.api.agents.settings import AgentsConfig
+from services.api.agents.role_claims import RoleClaims
 from services.api.agents.sts_identity import StsIdentity
 from services.api.changes.feed import ChangeFeed
 from services.api.changes.followers import Followers
@@ -28,24 +28,29 @@ from services.api.http.reception import counted
 from services.api.http.responses import ERROR_HANDLERS
 from services.api.http.routes.about import AboutRoute
 from services.api.http.routes.agents import AgentRoutes
+from services.api.http.routes.audit import AuditRoute
 from services.api.http.routes.dead_letters import DeadLetterRoutes
 from services.api.http.routes.description import DescriptionRoute
 from services.api.http.routes.events import EventRoutes
 from services.api.http.routes.health import HealthRoutes
 from services.api.http.routes.instances import InstancesRoute
 from services.api.http.routes.jobs import JobRoutes
+from services.api.http.routes.keys import KeyRoutes
 from services.api.http.routes.listing import ListRoute
 from services.api.http.routes.logs import LogRoutes
 from services.api.http.routes.plan import PlanRoutes
 from services.api.http.routes.records import RecordRoutes
 from services.api.http.routes.reruns import RerunRoute
 from services.api.http.routes.stats import StatsRoute
+from services.api.http.settings import HttpConfig
 from services.api.jobs.breaker_store import paused
 from services.api.jobs.launch_path import LaunchPath
 from services.api.jobs.queries import JobService
 from services.api.jobs.reception import Reception
 from services.api.jobs.retention_sweeps import RecordService
-from services.api.keys.access import Access, RateLimit
+from services.api.keys.access import Access
+from services.api.keys.rates import AGENT_TIMES, RateLimit
+from services.api.keys.service import KeyService
 from services.api.processes.siblings import Siblings
 from services.api.submission.intake import Intake
 from services.api.submission.rerun import Reruns
@@ -65,6 +70,7 @@ class Parts:
     siblings: Siblings
     launch_path: LaunchPath
     builds: AgentBuilds
+    access: Access
 
 
 def make_app(config: ApiConfig, parts: Parts) -> ASGIApp:
@@ -76,9 +82,8 @@ def make_app(config: ApiConfig, parts: Parts) -> ASGIApp:
     jobs = JobRoutes(config.http, config.bounds, db, parts.intake, job_service, bodies)
     reruns = Reruns(db, config.bounds, config.secret_keys)
     plans = PlanRoutes(db, config.rules, config.bounds, bodies)
-    access = Access(db)
-    gate = Gate(access, _rate_limit(config, parts), config.http.hosts)
-    agents = _agents(config.agents, parts, bodies, access)
+    gate = _gate(config.http, parts)
+    agents = _agents(config, parts, bodies)
     app = Application(
         routes=[
             *_user_routes(gate, jobs, plans, LogRoutes(db, followers)),
@@ -93,37 +98,42 @@ def make_app(config: ApiConfig, parts: Parts) -> ASGIApp:
             ),
             *_record_routes(gate, RecordRoutes(db, RecordService(db, config.rules))),
             *_dead_letter_routes(gate, DeadLetterRoutes(LetterService(db, ports.wakeups))),
+            *_key_routes(gate, KeyRoutes(KeyService(db, parts.access), bodies), AuditRoute(db)),
             *_agent_routes(agents, parts.reception),
             *_health_routes(HealthRoutes(parts.service.look, functools.partial(paused, db))),
             *_description_routes(gate, DescriptionRoute(text(config.http, config.bounds).encode())),
         ],
         exception_handlers=ERROR_HANDLERS,
+        hosts=config.http.hosts,
     )
     # Starlette would redirect `/list/` to `/list` at whatever host the request's Host names.
     app.router.redirect_slashes = False
     return app
 
 
-def _rate_limit(config: ApiConfig, parts: Parts) -> RateLimit:
-    clock = parts.service.ports.clock
-    return RateLimit(
-        config.http.requests_per_second,
-        config.http.requests_at_once,
-        lambda: clock.now().timestamp(),
-        parts.siblings.buckets,
-    )
+def _gate(config: HttpConfig, parts: Parts) -> Gate:
+    rate = _rate(config, parts, "an API key")
+    open_rate = _rate(config, parts, "an address") if config.limits_open else None
+    return Gate(parts.access, rate, open_rate, config.hosts, config.addresses)
 
 
-def _agents(config: AgentsConfig, parts: Parts, bodies: Bodies, access: Access) -> AgentRoutes:
-    ports, groups, jitter = parts.service.ports, parts.agents, random.random
-    db, points = ports.db, ports.points
-    identity = None if config.identity is None else StsIdentity(config.identity, ports.clock)
-    admitted = Admitted(ports.clock)
+def _rate(config: HttpConfig, parts: Parts, whose: str, times: int = 1) -> RateLimit:
+    seconds, table = parts.service.ports.clock.monotonic, parts.siblings.callers
+    return RateLimit(config.requests.times(times), whose, "REQUESTS", seconds, table)
+
+
+def _agents(config: ApiConfig, parts: Parts, bodies: Bodies) -> AgentRoutes:
+    ports, groups, jitter, access = parts.service.ports, parts.agents, random.random, parts.access
+    db, points, failures, agents = ports.db, ports.points, access.failures, config.agents
+    identity = None if agents.identity is None else StsIdentity(agents.identity, ports.clock)
+    roles = None if identity is None else RoleClaims(identity, db, failures)
+    admitted, rate = Admitted(ports.clock), _rate(config.http, parts, "an agent", AGENT_TIMES)
     return AgentRoutes(
-        AgentService(config, db, groups, admitted, points, jitter),
-        ClaimService(config, db, groups, admitted, points, jitter, identity, access),
+        AgentService(agents, db, groups, admitted, points, jitter, failures, rate),
+        ClaimService(agents, db, groups, admitted, points, jitter, roles, access, rate),
         bodies,
         parts.builds,
+        config.http.addresses,
     )
 
 
@@ -144,7 +154,9 @@ def _user_routes(gate: Gate, jobs: JobRoutes, plans: PlanRoutes, logs: LogRoutes
 
 
 def _rerun_routes(gate: Gate, rerun: RerunRoute) -> list[Route]:
-    return [_route("POST", "/jobs/{id}/rerun", gate.needs("submit", rerun.rerun))]
+    return [
+        _route("POST", "/jobs/{id}/rerun", gate.needs("submit", rerun.rerun, checks_project=True))
+    ]
 
 
 def _overview_routes(
@@ -179,6 +191,16 @@ def _dead_letter_routes(gate: Gate, letters: DeadLetterRoutes) -> list[Route]:
         _route("GET", one, gate.needs(admin, letters.show)),
         _route("POST", f"{one}/redrive", gate.needs(admin, letters.redrive)),
         _route("DELETE", one, gate.needs(admin, letters.drop)),
+    ]
+
+
+def _key_routes(gate: Gate, keys: KeyRoutes, audit: AuditRoute) -> list[Route]:
+    admin = "admin"
+    return [
+        _route("GET", "/keys", gate.needs(admin, keys.list_keys)),
+        _route("POST", "/keys", gate.needs(admin, keys.create)),
+        _route("DELETE", "/keys/{prefix}", gate.needs(admin, keys.revoke)),
+        _route("GET", "/audit", gate.needs(admin, audit.audit)),
     ]
 
 

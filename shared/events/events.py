@@ -193,6 +193,8 @@ class JobStarted(Event, frozen=True, kw_only=True):
     attempt: int
     started_at: Timestamp
     runtime: Literal["docker", "simulated"]
+    project: str | None = None
+    created_by: str | None = None
 
 
 class AttemptEnded(Event, frozen=True, kw_only=True):

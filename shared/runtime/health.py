@@ -11,9 +11,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from shared.runtime.http_room import Room
 from shared.runtime.http_server import http_server, listen
 from shared.runtime.readiness import Readiness, answer
 from shared.settings import PREFIX, BadSetting, Settings
+
+CONNECTIONS = 100
+BUFFERED_BYTES = 2_097_152
+"""The bounds of connections, see `http_room.py`: a probe sends a few hundred bytes."""
 
 
 def bind_health(settings: Settings) -> socket.socket | None:
@@ -47,7 +52,7 @@ async def serve_health(
         exception_handlers={HTTPException: _on_error},
     )
     app.router.redirect_slashes = False  # to whatever host the request's Host names
-    server = http_server(app)
+    server = http_server(app, room=Room(CONNECTIONS, BUFFERED_BYTES))
     serving = asyncio.ensure_future(server.serve(sockets=[sock]))
     await asyncio.wait(
         {serving, stopping := asyncio.ensure_future(stop.wait())},

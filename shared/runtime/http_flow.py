@@ -5,7 +5,7 @@ time of a small request.
 """
 
 import asyncio
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from uvicorn._types import (
@@ -18,6 +18,8 @@ from uvicorn._types import (
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from shared import request_ids
+
 JOINED_BYTES = 65_536
 """The most bytes that wait to be written together; more is written at once."""
 
@@ -29,7 +31,7 @@ LINGER_SECONDS = 2.0
 class JoiningTransport:
     """Joins the writes of one turn of the event loop. All else is *transport*'s own.
 
-    *unread* returns whether the client may still be sending.
+    *unread* returns whether the client may still be sending; *grow* notes what is to be sent.
     """
 
     def __init__(
@@ -37,10 +39,12 @@ class JoiningTransport:
         transport: asyncio.Transport,
         loop: asyncio.AbstractEventLoop,
         unread: Callable[[], bool] = lambda: False,
+        grow: Callable[[int], None] = lambda _count: None,
     ) -> None:
         self._transport = transport
         self._loop = loop
         self._unread = unread
+        self._grow = grow
         self._parts: list[bytes] = []
         self._size = 0
         self._closing: asyncio.TimerHandle | None = None
@@ -56,6 +60,17 @@ class JoiningTransport:
         self._size += len(data)
         if self._size > JOINED_BYTES:
             self._flush()
+        self._grow(len(data))
+
+    def get_write_buffer_size(self) -> int:
+        """Return the bytes that are not sent yet."""
+        return self._size + self._transport.get_write_buffer_size()
+
+    def abort(self) -> None:
+        """Close at once; what is not sent is lost."""
+        self._parts, self._size = [], 0
+        self._stop_waiting()
+        self._transport.abort()
 
     def is_closing(self) -> bool:
         """Return whether nothing more is read or answered."""
@@ -72,7 +87,8 @@ class JoiningTransport:
             self._stop_waiting()
             self._transport.close()
             return
-        self._transport.write_eof()
+        if self._transport.can_write_eof():  # TLS has no half-closed connections
+            self._transport.write_eof()
         self._transport.resume_reading()
         self._closing = self._loop.call_later(LINGER_SECONDS, self._transport.close)
 
@@ -89,13 +105,29 @@ class JoiningTransport:
 class PatientFlow(FlowControl):
     """Reads nothing while a request waits for its turn: each read may bring thousands more."""
 
-    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
+    def __init__(self, transport: asyncio.Transport, has_waiting: Callable[[], bool]) -> None:
         super().__init__(transport)
-        self._waiting = waiting
+        self._has_waiting = has_waiting
 
     def resume_reading(self) -> None:
-        if not self._waiting:
+        if not self._has_waiting():
             super().resume_reading()
+
+
+def named(cycle: RequestResponseCycle) -> str:
+    """Return the id of the request that *cycle* serves; each answer to it has the id."""
+    request_id = request_ids.id_from(cycle.scope["headers"])
+    cycle.default_headers = [*cycle.default_headers, (request_ids.HEADER, request_id)]
+    return request_id.decode()
+
+
+def request_id_of(
+    cycle: RequestResponseCycle | None, headers: Sequence[tuple[bytes, bytes]]
+) -> tuple[bytes, bytes]:
+    """Return the header with the id for a refusal: of *cycle*, if it serves the request already."""
+    if cycle is not None and cycle.scope["headers"] is headers:
+        return cycle.default_headers[-1]
+    return request_ids.HEADER, request_ids.id_from(headers)
 
 
 def closing_if_unread(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:

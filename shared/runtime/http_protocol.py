@@ -7,22 +7,20 @@ what is no HTTP before the requests in front of it, and HTTP/1.0 in chunks. Refu
 """
 
 import asyncio
-import enum
+import contextlib
 from typing import cast
 
 import httptools
-import msgspec
 from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from shared import request_ids
+from shared.runtime.http_connection import RequestPart, RoomyProtocol
 from shared.runtime.http_flow import (
     JoiningTransport,
     PatientFlow,
     closing_if_unread,
+    named,
     without_chunks,
 )
 
@@ -33,44 +31,37 @@ HEAD_BYTES = 65_536
 LARGE_HEAD = f"the request's head is larger than {HEAD_BYTES} bytes"
 LARGE_TRAILER = f"the request has more than {HEAD_BYTES} bytes of trailers or chunk extensions"
 
-NOSNIFF = (b"x-content-type-options", b"nosniff")
-"""A header of every answer: no browser may take a text, such as a log, for a page."""
+READ_BYTES = 65_536
+"""The most bytes that are read at once. asyncio's own bound is four times as much (`max_size`)."""
+
+PARSED_BYTES = 4096
+"""The most bytes that are parsed at once: of small requests, some hundred wait for their turn then,
+and what follows them stays as it came."""
 
 
 class Malformed(Exception):
     """The head is no request to this server. The message says why."""
 
 
-class RequestPart(enum.Enum):
-    """The part of a request that is being read."""
-
-    NONE = 0
-    HEAD = 1
-    BODY = 2
-
-
-class BoundedProtocol(HttpToolsProtocol):
+class BoundedProtocol(RoomyProtocol):
     """One connection."""
 
     head_seconds = 20.0
     """The time in which a head must arrive, from the connection's or its own first byte on."""
 
-    _part = RequestPart.NONE
     _coding: bytes | None = None
-    _head_bytes = 0
     _mixed = False
     """The read has brought other data too than what `_head_bytes` counts."""
 
     _asked = False
     _head_timer: asyncio.TimerHandle | None = None
-    _running: RequestResponseCycle | None = None
-    _refusal: bytes | None = None
-    """The last answer of this connection; empty: there is none, it is only closed."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        joining = JoiningTransport(transport, self.loop, self._may_be_sending)
+        with contextlib.suppress(AttributeError):  # of another loop's transport
+            transport.max_size = READ_BYTES  # type: ignore[attr-defined]
+        joining = JoiningTransport(transport, self.loop, self._may_be_sending, self.room.grow)
         super().connection_made(cast("asyncio.Transport", joining))
-        self.flow = PatientFlow(self.transport, self.pipeline)
+        self.flow = PatientFlow(self.transport, self._has_waiting)
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -82,6 +73,20 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._refusal is not None or self.transport.is_closing():
             return  # nothing more is answered
         self._unset_keepalive_if_required()
+        self.room.grow(len(data))
+        self._unparsed += data
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Read what has come, up to a request that waits for its turn."""
+        while self._unparsed and not self.pipeline:
+            if self._refusal is not None or self.transport.is_closing():
+                self._unparsed = b""
+                return
+            data, self._unparsed = self._unparsed[:PARSED_BYTES], self._unparsed[PARSED_BYTES:]
+            self._read(data)
+
+    def _read(self, data: bytes) -> None:
         self._mixed = False
         try:
             self._parse(data)
@@ -113,7 +118,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.is_closing() or self._all_answered() or begun:
             self._part = RequestPart.NONE  # nothing more can come
             self.transport.close()
-        return True
+        return self.transport.can_write_eof()  # a TLS connection cannot be kept
 
     # -- callbacks of the parser
 
@@ -208,14 +213,20 @@ class BoundedProtocol(HttpToolsProtocol):
             app = closing_if_unread(app, cycle)
         if cycle.scope["http_version"] == "1.0":
             app = without_chunks(app, cycle)
-        super()._start_asgi_task(cycle, app)
+        with request_ids.serving(named(cycle)):
+            super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
         if self._refusal is None or self.pipeline or self.transport.is_closing():
             super().on_response_complete()
+            self._read_on()
+            self.flow.resume_reading()
             return
         self.server_state.total_requests += 1
         self._end()
+
+    def _has_waiting(self) -> bool:
+        return bool(self.pipeline or self._unparsed)
 
     def _all_answered(self) -> bool:
         return not self._asked or self.cycle.response_complete
@@ -223,16 +234,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _refuse(self, status: int, message: str) -> None:
         """Answer and close, after the answers that are due before."""
         self._stop_timer()
-        body = msgspec.json.encode({"message": message}) + b"\n"
-        headers = [
-            *self.server_state.default_headers,
-            NOSNIFF,
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(body)),
-            (b"connection", b"close"),
-        ]
-        head = b"".join(b"%s: %s\r\n" % each for each in headers)
-        self._refusal = STATUS_LINE[status] + head + b"\r\n" + body
+        self._refusal = self._refusal_of(status, message)
         if self._give_up_request() if self._part is RequestPart.BODY else self._all_answered():
             self._end()
 

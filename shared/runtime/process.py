@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import gc
 import os
-import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +31,7 @@ from shared.runtime.readiness import touch_while_ready
 from shared.runtime.service import Ports, Service, ports_for
 from shared.settings import EXIT_SETTING, BadSetting, Settings, remove_empty
 from shared.signals import stop_on_signals
+from shared.terminal import print_line
 from shared.url import with_login
 
 EXIT_CRASH = 70
@@ -156,7 +156,7 @@ def main(
         topology = {name: tuple(event.__name__ for event in consumes)}
         uvloop.run(_serve(name, settings, topology, compose, open_bus, sql))
     except BadSetting as error:
-        print(f"docker-job {name}: {error}", file=sys.stderr)  # noqa: T201 - for the operator
+        print_line(f"docker-job {name}: {error}", error=True)
         return EXIT_SETTING
     except Exception as error:  # noqa: BLE001 - the last line of defence
         get_logger(service=name).critical("service stops", exc_info=error)

@@ -11,6 +11,7 @@ FEW_ROWS = {
     "api.key_projects",
     "api.launch_breaker",
     "api.offers",
+    "api.project_totals",
     "api.outages",
     "api.retention",
     "api.job_secrets",

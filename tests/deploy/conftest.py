@@ -3,7 +3,9 @@
 import logging
 import os
 import re
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,6 +41,7 @@ class MotoCloud:
             "AWS_REGION": REGION,
             "AWS_EC2_METADATA_DISABLED": "true",
             "HOME": "/nonexistent",
+            "XDG_CONFIG_HOME": tempfile.mkdtemp(prefix="docker-job-test-config-"),
         }
 
     def client(self, service: str) -> Any:
@@ -153,6 +156,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[MotoCloud]:
         yield cloud
     finally:
         server.stop()
+        shutil.rmtree(cloud.env["XDG_CONFIG_HOME"])
 
 
 @pytest.fixture

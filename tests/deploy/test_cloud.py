@@ -1,5 +1,6 @@
 """The calls of AWS for start.sh, one by one."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -116,6 +117,86 @@ def test_the_key_for_the_operator_who_deploys_is_kept_encrypted(
     name = "/docker-job/docker-job/first_api_key"
     kept = aws.client("ssm").get_parameter(Name=name, WithDecryption=True)["Parameter"]
     assert (kept["Type"], kept["Value"]) == ("SecureString", "djk_1_2")
+
+
+KEYS = "/docker-job/docker-job/secrets_key"
+OLD, NEW = "0f" * 32, "e1" * 32
+
+
+def sealing_keys(aws: MotoCloud) -> str:
+    """Return the parameter's value, "" if there is none."""
+    ssm = aws.client("ssm")
+    found = ssm.get_parameters(Names=[KEYS], WithDecryption=True)["Parameters"]
+    assert {each["Type"] for each in found} <= {"SecureString"}
+    return next((str(each["Value"]) for each in found), "")
+
+
+@pytest.mark.parametrize(
+    ("before", "on_volume", "after"),
+    [
+        ("", OLD, OLD),
+        (OLD, OLD, OLD),
+        (NEW, OLD, f"{NEW} {OLD}"),
+        (f"{NEW} {OLD}", f"{OLD}\n", f"{NEW} {OLD}"),
+        (NEW, "damaged", NEW),
+        (NEW, None, NEW),
+    ],
+)
+def test_sealing_keys_that_only_the_volume_has_join_those_of_the_parameter(
+    aws: MotoCloud,
+    instance: Instance,
+    tmp_path: Path,
+    before: str,
+    on_volume: str | None,
+    after: str,
+) -> None:
+    if before:
+        aws.client("ssm").put_parameter(Name=KEYS, Type="SecureString", Value=before)
+    file = tmp_path / "secrets_key"
+    if on_volume is not None:
+        file.write_text(on_volume)
+    for _ in range(2):  # as after a crash
+        run = instance.cloud("keep-sealing-keys", "docker-job", str(file))
+        assert run.returncode == 0, run.stderr
+        assert sealing_keys(aws) == after
+    assert file.exists() == (on_volume is not None), "removing it is the caller's"
+
+
+@pytest.mark.parametrize("call", ["GetParameter", "PutParameter"])
+def test_a_key_is_not_reported_as_kept_while_the_parameter_store_refuses(
+    faults: Faults, aws: MotoCloud, instance: Instance, tmp_path: Path, call: str
+) -> None:
+    (tmp_path / "secrets_key").write_text(OLD)
+    faults.fail(call, "AccessDeniedException", 99)
+    arguments = ("keep-sealing-keys", "docker-job", str(tmp_path / "secrets_key"))
+    assert instance.cloud(*arguments, STEP_SECONDS="1").returncode == 1
+    assert sealing_keys(aws) == ""
+
+
+def test_a_new_sealing_key_stands_in_front_of_those_that_open_what_is_sealed(
+    aws: MotoCloud, instance: Instance
+) -> None:
+    aws.client("ssm").put_parameter(Name=KEYS, Type="SecureString", Value=OLD)
+    assert instance.cloud("new-sealing-key", "docker-job").returncode == 0
+    new, *others = sealing_keys(aws).split()
+    assert len(new) == 64
+    assert (new != OLD, others) == (True, [OLD])
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o077])
+def test_no_file_of_a_secret_is_open_to_others_whatever_the_umask(
+    instance: Instance, tmp_path: Path, mask: int
+) -> None:
+    before = os.umask(mask)
+    try:
+        (tmp_path / "token_key.new").touch(mode=0o666)  # of a start that was killed
+        assert instance.cloud("secrets", "docker-job", str(tmp_path)).returncode == 0
+    finally:
+        os.umask(before)
+    files = list(tmp_path.iterdir())
+    open_ones = [each for each in files if each.stat().st_mode & 0o777 != 0o600]
+    print(f"{len(open_ones)} of {len(files)} files are open to others")
+    assert (len(files), open_ones) == (4, [])
 
 
 class Clock:

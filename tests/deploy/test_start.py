@@ -13,7 +13,9 @@ a Debian container beside the machine's engine, AWS is moto, and besides:
 """
 
 import os
+import re
 import shutil
+import ssl
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -68,7 +70,14 @@ def test_the_first_boot_does_each_step_in_its_order_and_a_reboot_recreates_nothi
     ]
     assert steps == sorted(steps)
     assert boot.secret_in_clear() is None
-    assert KEY in aws.deploy().stdout
+    deployed = aws.deploy().stdout
+    assert KEY in deployed
+    [ca] = re.findall(r"CA: +(/\S+),", deployed)
+    assert Path(ca).read_text() == "the ca.pem of the first boot\n"
+    [kept] = aws.client("ssm").get_parameters(
+        Names=["/docker-job/docker-job/ca_key"], WithDecryption=True
+    )["Parameters"]
+    assert (kept["Type"], kept["Value"]) == ("SecureString", "the authority.pem of the first boot")
     check_aws(aws, boot)
 
     boot.run_start_again()
@@ -76,9 +85,52 @@ def test_the_first_boot_does_each_step_in_its_order_and_a_reboot_recreates_nothi
     assert boot.signals.received[1:] == boot.signals.received[:1]
 
 
+@pytest.mark.filterwarnings("ignore:Tried to parse")
+def test_no_secret_is_on_the_data_volume_and_those_of_a_release_before_leave_it(
+    aws: MotoCloud, noted_boot: FirstBootWithoutEngine
+) -> None:
+    """The volume of a release that kept the services' secrets there, and another sealing key."""
+    boot, old_key = noted_boot, "0f" * 32
+    for name in ("api/secrets_key", "api/database_password", "launcher/aws_session"):
+        file = boot.data / "secrets" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(old_key if name == "api/secrets_key" else "old")
+    (boot.data / "postgres").mkdir()
+    (boot.data / "postgres" / "PG_VERSION").write_text("17\n")
+    boot.run()
+    name = "/docker-job/docker-job/secrets_key"
+    kept = aws.client("ssm").get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"]
+    assert old_key in kept.split(), "what it has sealed stays readable"
+    assert "rotate the sealing key" in boot.output
+
+    secrets = [*kept.split(), boot.session_of("launcher")["SecretAccessKey"]]
+    files = boot.files_of_the_volume()
+    found = [path for path, text in files.items() if any(each in text for each in secrets)]
+    print(f"{len(found)} of {len(files)} files of the volume have a secret in them")
+    assert (len(files), found) == (1, [])
+    assert not (boot.data / "secrets").exists()
+    modes = boot.modes_of_secrets()
+    open_ones = {path: mode for path, mode in modes.items() if int(mode, 8) & 0o077}
+    print(f"{len(open_ones)} of {len(modes)} files and directories of secrets are open to others")
+    assert (len(modes) > 10, open_ones) == (True, {})
+
+    boot.run_start_again()
+    assert "rotate the sealing key" not in boot.output
+
+    boot.run_start_again("rotate-sealing-key")
+    rotated = aws.client("ssm").get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"]
+    new, *others = rotated.split()
+    assert (new in kept, others) == (False, kept.split())
+    assert new not in boot.output
+    written, recreated = boot.calls("docker")[-2:]
+    assert written.endswith(" run --rm -T --no-deps secrets")
+    assert recreated.endswith(" up -d --wait --force-recreate --no-deps api")
+
+
 CREATE = "keys create --name first --scope admin"
 STEPS = (
     "build --quiet migrate",
+    "localhost 127.0.0.1",
     "up --quiet-pull -d --wait postgres rabbitmq",
     "psql -qX -v ON_ERROR_STOP=1 -U postgres -d docker_job",
     "run --rm -T migrate",
@@ -95,13 +147,17 @@ def test_the_first_boot_brings_readyz_to_200_leaves_a_key_and_signals(
     aws: MotoCloud, boot: FirstBoot
 ) -> None:
     boot.run()
-    assert httpx.get(f"{boot.api}/readyz").status_code == 200
+    assert httpx.get(f"{boot.api}/readyz", verify=boot.authority).status_code == 200
     assert boot.signals.received == [("docker-job", "Services", boot.instance_id, "SUCCESS")]
-    assert httpx.get(f"{boot.api}/list").status_code == 401, "it is closed without a key"
+    closed = httpx.get(f"{boot.api}/list", verify=boot.authority)
+    assert closed.status_code == 401, "it is closed without a key"
 
     deployed = aws.deploy()
+    [ca] = re.findall(r"CA: +(/\S+),", deployed.stdout)
+    trust = ssl.create_default_context(cafile=ca)
     key = next(line.split()[-1] for line in deployed.stdout.splitlines() if "API key:" in line)
-    with httpx.Client(base_url=boot.api, headers={"Authorization": f"Bearer {key}"}) as caller:
+    headers = {"Authorization": f"Bearer {key}"}
+    with httpx.Client(base_url=boot.api, headers=headers, verify=trust) as caller:
         check(aws, boot, caller)
 
 
@@ -117,6 +173,12 @@ def check(aws: MotoCloud, boot: FirstBoot, caller: httpx.Client) -> None:
     for service in ("launcher", "reaper"):
         assert boot.access_key_of(service) == boot.session_of(service)["AccessKeyId"]
     assert boot.access_key_of("launcher") != boot.access_key_of("reaper")
+
+    boot.renew_certificate(at_once=False)
+    assert "made nothing: all is valid" in boot.output
+    boot.renew_certificate(at_once=True)
+    assert "made the API's certificate" in boot.output
+    assert caller.get("/readyz").status_code == 200
 
     boot.run_start_again()  # a reboot: nothing is recreated, and the job still exists
     assert caller.get(f"/status/{job['id']}").json()["status"] == "DONE"

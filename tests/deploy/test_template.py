@@ -9,7 +9,7 @@ import pytest
 
 from deploy import costs
 from deploy.up import ROOT_GIB
-from tests.support.deploy.iam import TEMPLATE, resolve, template
+from tests.support.deploy.iam import TEMPLATE, matches, resolve, template
 
 BODY_BYTES = 51_200
 """What CloudFormation takes without a bucket."""
@@ -46,7 +46,7 @@ def test_job_instances_accept_no_connection_and_of_ours_reach_the_api_alone() ->
     assert "SecurityGroupIngress" not in group
     assert [rule["FromPort"] for rule in group["SecurityGroupEgress"]] == [443]
     to_api = resolve(resources["JobsToApi"]["Properties"])
-    assert (to_api["FromPort"], to_api["DestinationSecurityGroupId"]) == (8000, "ApiSecurityGroup")
+    assert (to_api["FromPort"], to_api["DestinationSecurityGroupId"]) == (8443, "ApiSecurityGroup")
     into_jobs = [
         name
         for name, each in resources.items()
@@ -83,3 +83,30 @@ def test_what_is_not_known_of_a_price_is_said_and_left_out_of_the_sum() -> None:
 @pytest.mark.parametrize("region", costs.REGIONS)
 def test_every_region_of_the_table_has_every_price(region: str) -> None:
     assert "not known" not in costs.table(lines(region, "t4g.medium"))
+
+
+def test_no_policy_of_jobs_opens_a_deployments_secrets() -> None:
+    """As with AmazonSSMManagedInstanceCore, which allows `ssm:GetParameter` of everything."""
+    [policy] = resolve(template()["Resources"]["JobRole"]["Properties"]["Policies"])
+    [statement] = policy["PolicyDocument"]["Statement"]
+    assert statement["Effect"] == "Deny"
+    parameters = "arn:aws:ssm:us-east-1:123456789012:parameter"
+    probes = [
+        (action, f"{parameters}{path}")
+        for action in ("GetParameter", "GetParameters", "GetParameterHistory")
+        for path in ("/docker-job/docker-job/secrets_key", "/docker-job/another/token_key")
+    ]
+    probes += [
+        ("GetParametersByPath", f"{parameters}{path}")
+        for path in ("/docker-job/docker-job", "/docker-job/docker-job/", "/docker-job", "/")
+    ]
+    denied = [
+        each
+        for each in probes
+        if matches(f"ssm:{each[0]}", statement["Action"])
+        and any(matches(each[1], resource) for resource in statement["Resource"])
+    ]
+    print(f"{len(denied)} of {len(probes)} ways to the secrets are denied to job instances")
+    assert denied == probes
+    others = f"{parameters}/aws/service/ecs/optimized-ami/amazon-linux-2023/recommended/image_id"
+    assert not any(matches(others, resource) for resource in statement["Resource"])

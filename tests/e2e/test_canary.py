@@ -45,7 +45,11 @@ def _text(path: Path) -> str:
 
 def answers_of(system: EmbeddedSystem, job_id: int) -> str:
     """Return all that a user can get, errors included."""
-    paths = ("/list", f"/status/{job_id}", f"/jobs/{job_id}/logs", "/readyz", "/nothing")
+    paths = (
+        *("/list", "/list?limit=all", f"/status/{job_id}", f"/jobs/{job_id}/logs", "/readyz"),
+        *("/instances", "/stats?group_by=docker_image", "/totals", "/about", "/deadletters"),
+        *("/audit", "/keys", "/quotas", "/nothing", f"/nothing/{job_id}"),
+    )
     answers = [system.http.get(path) for path in paths]
     wrong: list[dict[str, object]] = [
         {"docker_image": "", "secret_env": {"A": SECRET}},
@@ -55,6 +59,8 @@ def answers_of(system: EmbeddedSystem, job_id: int) -> str:
     ]
     answers += [system.http.post("/schedule", json=body) for body in wrong]
     answers.append(bad_claim(system, job_id))
+    answers.append(system.http.post(f"/jobs/{job_id}/rerun", json={}))
+    assert answers[-1].status_code == 201, answers[-1].text
     return "\n".join(answer.text for answer in answers)
 
 
@@ -65,24 +71,54 @@ def bad_claim(system: EmbeddedSystem, job_id: int) -> httpx.Response:
     return system.http.post("/agent/claim", json={**body, "runtime": "docker"}, headers=headers)
 
 
+def followed(system: EmbeddedSystem) -> tuple[int, str]:
+    """Run a job with a secret to its end; return its id and what a follower of changes got."""
+    with system.http.stream("GET", "/events") as stream:
+        job_id = system.schedule(
+            env_vars={"PLAIN": PLAIN, "SIMULATE_EXIT_CODE": "1"},
+            secret_env={"SECRET": SECRET},
+        )
+        assert system.follow(job_id)["status"] == "FAILED"
+        lines = []
+        for line in stream.iter_lines():
+            lines.append(line)
+            if '"status":"FAILED"' in line:
+                break
+    return job_id, "\n".join(lines)
+
+
+def claims_of_a_claimed_attempt(system: EmbeddedSystem, job_id: int, bootstrap: str) -> str:
+    """Claim with the right bootstrap token, which its agent has used: refused, without the job."""
+    body = {"job_id": job_id, "attempt": 1, "instance_id": "i", "token": "ab" * 32}
+    headers = {"Authorization": f"Bearer {bootstrap}"}
+    answer = system.http.post("/agent/claim", json={**body, "runtime": "docker"}, headers=headers)
+    assert answer.status_code == 409, answer.text
+    return answer.text
+
+
 def test_no_secret_is_in_anything_that_is_written(system: EmbeddedSystem) -> None:
     system.start(DOCKER_JOB_LOG_LEVEL="debug", DOCKER_JOB_WIPE_SECRETS="no")
-    job_id = system.schedule(
-        env_vars={"PLAIN": PLAIN, "SIMULATE_EXIT_CODE": "1"},
-        secret_env={"SECRET": SECRET},
-    )
-    assert system.follow(job_id)["status"] == "FAILED"
+    job_id, changes = followed(system)
     kept = json.loads((system.data_dir / "data" / "secrets.json").read_text())
     bootstrap = tokens.bootstrap_token(kept["token_key"], kept["deployment"], job_id, 1)
-    answers, logs = answers_of(system, job_id), logs_of(system)
+    answers = changes + answers_of(system, job_id)
+    answers += claims_of_a_claimed_attempt(system, job_id, bootstrap)
+    assert system.follow(job_id + 1)["status"] == "FAILED", "the rerun, which has the secret too"
+    answers += system.http.get(f"/status/{job_id + 1}").text
+    logs = logs_of(system)
     rows = asyncio.run(rows_of(system.admin_dsn()))
     assert "attempt claimed" in logs
     assert "api.job_secrets" in rows
 
-    for secret in (SECRET, bootstrap, kept["token_key"], kept["secrets_key"]):
+    canaries = (SECRET, bootstrap, kept["token_key"], kept["secrets_key"])
+    for secret in canaries:
         assert secret not in answers
         assert secret not in logs
         assert [name for name, text in rows.items() if secret in text] == []
+    print(
+        f"0 of {len(canaries)} canaries in {len(answers)} characters of answers, {len(logs)} of "
+        f"logs and {len(rows)} tables"
+    )
 
     assert PLAIN in answers, "env_vars are shown: whoever wants a value hidden uses secret_env"
     assert PLAIN not in logs

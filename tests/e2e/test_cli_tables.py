@@ -150,7 +150,7 @@ def test_ps_filters(command: CommandLine, jobs: dict[str, int]) -> None:
 
 def test_a_wrong_filter_or_time_is_answered_with_what_is_right(command: CommandLine) -> None:
     for arguments, words in (
-        (("--filter", "colour=red"), "write status, label, name, image or q"),
+        (("--filter", "colour=red"), "write status, label, name, image, project or q"),
         (("--filter", "label=team"), "write label=team=VALUE"),
         (("--filter", "failed"), "write failed=VALUE"),
     ):

@@ -5,12 +5,15 @@ import os
 import shlex
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.systems.compose_cloud import start_script
 from tests.support.systems.compose_project import (
     OURS,
     BuiltClone,
@@ -21,6 +24,7 @@ from tests.support.systems.compose_project import (
 from tests.support.systems.embedded_system import ROOT
 from tests.support.systems.traces import ALL_FIGURES, ZERO
 from tests.support.waiting import until
+from tests.unit.test_age import KEY, OTHER
 
 pytestmark = pytest.mark.timeout(900)  # the images are built by the first test that wants them
 
@@ -115,6 +119,7 @@ def test_a_container_has_no_more_rights_than_it_needs(
     assert host["CapDrop"] == ["ALL"]
     assert "no-new-privileges:true" in host["SecurityOpt"]
     assert 0 < host["Memory"] <= 768 * 1024 * 1024
+    assert 0 < host["PidsLimit"] <= 2048
     assert host["RestartPolicy"]["Name"] == "unless-stopped"
     assert not host["Privileged"]
     status = dict(
@@ -164,6 +169,53 @@ def test_no_secret_is_where_inspect_or_the_logs_show_it(project: ComposeProject)
         json.dumps(project.inspect(service)) for service in (*EVERY, "secrets", "migrate")
     )
     assert not [secret for secret in secrets if secret in everywhere]
+
+
+def test_each_secret_is_for_its_reader_alone(project: ComposeProject) -> None:
+    find = "find /secrets -mindepth 1 -printf '%m %U %p\\n'"
+    one_shot = ("run", "--rm", "-T", "--no-deps", "--entrypoint", "sh", "secrets", "-c", find)
+    listing = [line.split() for line in project.compose(*one_shot).stdout.splitlines()]
+    opened = [each for each in listing if int(each[0], 8) & 0o007 or each[1] != "10001"]
+    print(f"{len(opened)} of {len(listing)} files and directories are open to others")
+    assert (len(listing) > 16, opened) == (True, [])
+
+
+def test_a_backup_with_a_key_is_refused_with_another_one_and_restored_with_its_own(
+    project: ComposeProject, tmp_path: Path
+) -> None:
+    file = tmp_path / "saved"
+    for name, text in {"own": KEY, "other": OTHER}.items():
+        (tmp_path / name).write_text(text)
+
+    def script(command: str, key: str) -> "subprocess.CompletedProcess[str]":
+        given = {"DOCKER_JOB_BACKUP_KEY_FILE": str(tmp_path / key) if key else ""}
+        return start_script(project, "backup.sh", command, file, **given)
+
+    done = script("save", "own")
+    assert done.stdout == f"saved, encrypted, to {file}\n", done.stderr
+    assert "Not in it: the key of secret_env" in done.stderr
+    sealed = file.read_bytes()
+    assert sealed.startswith(b"age-encryption.org/v1\n")
+    assert file.stat().st_mode & 0o777 == 0o600
+    running = [project.container(each) for each in EVERY]
+    refusals = (
+        ("", sealed, "is encrypted: set DOCKER_JOB_BACKUP_KEY_FILE"),
+        ("other", sealed, "cannot be decrypted; nothing was touched"),
+        ("own", sealed[:-9000], "cannot be decrypted; nothing was touched"),
+        ("own", sealed[:-1] + bytes([sealed[-1] ^ 1]), "cannot be decrypted; nothing was touched"),
+        ("missing", sealed, "which cannot be read"),
+    )
+    for key, content, why in refusals:
+        file.write_bytes(content)
+        refused = script("restore", key)
+        assert why in refused.stderr
+        assert refused.returncode == 1
+        assert [project.container(each) for each in EVERY] == running
+    print(f"{len(refusals)} of {len(refusals)} refused, and every container is the same")
+    file.write_bytes(sealed)
+    done = script("restore", "own")
+    assert done.stdout.endswith("restored\n"), done.stderr
+    assert not list(Path(tempfile.gettempdir()).glob("docker-job-restore.*"))
 
 
 def test_dead_letters_of_all_services_can_be_listed(project: ComposeProject) -> None:

@@ -77,10 +77,12 @@ class At:
 
 
 @contextmanager
-def role(sts: FakeSts | None = None) -> Iterator[tuple[InstanceMetadata, FakeSecrets]]:
+def role(
+    sts: FakeSts | None = None, instance_id: str | None = None
+) -> Iterator[tuple[InstanceMetadata, FakeSecrets]]:
     """Make an instance's metadata service and the secrets that its role may read."""
     key, secret = sts.give(session_of(INSTANCE)) if sts else ("ASIA0000000000000000", "s")
-    metadata, secrets = InstanceMetadata(key, secret), FakeSecrets(key, secret)
+    metadata, secrets = InstanceMetadata(key, secret, instance_id), FakeSecrets(key, secret)
     with metadata.serving(), secrets.serving():
         yield metadata, secrets
 
@@ -109,17 +111,21 @@ async def served(world: World) -> AsyncIterator[tuple[World, FakeSts, str]]:
     await ec2.close()
 
 
+@pytest.mark.parametrize("name", [INSTANCE, None])
 async def test_an_instance_shows_its_role_waits_to_be_known_and_runs_its_job(
-    served: tuple[World, FakeSts, str], tmp_path: Path
+    served: tuple[World, FakeSts, str], tmp_path: Path, name: str | None
 ) -> None:
-    """Covers the way from the signature to the final callback, with a secret of each kind."""
+    """Covers the way from the signature to the final callback, with a secret of each kind.
+
+    An agent that knows its instance names it, and STS is asked only when the API knows it too.
+    """
     api, sts, url = served
     job_id = (
         await api.post(
             secret_env={"SIMULATE_ERROR": "sealed-canary"}, secrets={"SIMULATE_OUTPUT": "/out"}
         )
     )["id"]
-    with role(sts) as (metadata, secrets):
+    with role(sts, name) as (metadata, secrets):
         secrets.parameters["/out"] = "parameter-canary"
         env = {
             "DOCKER_JOB_IDENTITY": "sts",
@@ -128,6 +134,7 @@ async def test_an_instance_shows_its_role_waits_to_be_known_and_runs_its_job(
         }
         agent = AgentProcess(At(url), tmp_path / "i", **env, **on_ec2(metadata, secrets))
         await asyncio.to_thread(wait_for_line, agent, "told to wait")
+        assert sts.asked == (0 if name else 1)
         fact = structs.replace(api.launched(job_id), instance_id=INSTANCE)
         await api.deliver(fact)
         assert await asyncio.to_thread(agent.wait) == 0
@@ -375,7 +382,7 @@ def test_an_engine_that_is_away_for_a_moment_costs_no_attempt(tmp_path: Path) ->
 
     [noted] = api.lines("docker-job")
     assert noted.startswith(
-        f"[docker-job: the engine could not pull the image: {NO_DAEMON}; trying again in "
+        "[docker-job: the engine could not pull the image: the engine does not answer; trying "
     )
     [reported] = api.callbacks
     assert "pull_failed" not in reported

@@ -139,7 +139,7 @@ def test_a_command_that_is_not_in_the_image_fails_and_is_named(tmp_path: Path) -
     assert "nosuchcommand" in callback["error_message"]
 
 
-def test_an_image_that_is_nowhere_fails_with_dockers_words(tmp_path: Path) -> None:
+def test_an_image_that_is_nowhere_fails_with_the_reason_and_no_address(tmp_path: Path) -> None:
     api = FakeApi(docker_image="127.0.0.1:9/no/such-image")
     api.settings["pull_retry_seconds"] = 0
     with running_docker(api, tmp_path / "i") as agent:
@@ -147,7 +147,7 @@ def test_an_image_that_is_nowhere_fails_with_dockers_words(tmp_path: Path) -> No
 
     [callback] = api.callbacks
     assert callback["failed"] == ""
-    assert "127.0.0.1:9" in callback["error_message"]
+    assert callback["error_message"] == "the registry does not answer: connection refused"
     assert "exit_code" not in callback
 
 

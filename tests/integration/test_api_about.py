@@ -16,6 +16,7 @@ async def test_it_says_what_a_client_needs_to_know(world: World) -> None:
         "now": "2026-01-01T00:00:00Z",
         "key": None,
         "compute": None,
+        "registries_refused": ["loopback", "link-local", "private"],
         "timezone": "UTC",
         "limits": {
             "max_lifetime_seconds": 86_400,
@@ -24,6 +25,7 @@ async def test_it_says_what_a_client_needs_to_know(world: World) -> None:
             "body_bytes": 4_194_304,
             "log_bytes": 1_048_576,
             "requests_per_second": None,
+            "requests_at_once": None,
         },
     }
 
@@ -42,7 +44,7 @@ async def test_it_has_the_deployments_settings(world: World, clock: VirtualClock
     assert found["now"] == "2026-01-01T00:00:01.500000Z"
     limits = found["limits"]
     assert (limits["max_lifetime_seconds"], limits["log_bytes"]) == (600, 2048)
-    assert limits["requests_per_second"] == 2.5
+    assert (limits["requests_per_second"], limits["requests_at_once"]) == (2.5, 200)
     await other.close()
 
 

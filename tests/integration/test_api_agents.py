@@ -70,6 +70,8 @@ async def test_a_claim_hands_out_the_job_and_the_settings(world: World) -> None:
             "error_tail_lines": 20,
             "pull_retry_seconds": 300,
             "local_images": False,
+            "registries_refused": list(world.config.engine.registries.refused_networks),
+            "registries_allowed": [],
         },
     }
 

@@ -182,6 +182,13 @@ async def test_what_is_asked_is_published_with_the_name_of_the_key(
         ("launcher", one.event_id)
     ] * 2
     assert [each.asked_by for each in asked] == [None, "ana"]
+    trail = (await world.http.get("/audit?limit=3", headers=headers)).json()
+    action = "deadletter.redrive" if path else "deadletter.drop"
+    assert [(each["action"], each["key_name"], each["subject"]) for each in reversed(trail)] == [
+        (action, None, one.event_id),
+        ("key.create", None, key.split("_")[1]),
+        (action, "ana", one.event_id),
+    ]
 
 
 async def a_key(world: World, name: str) -> str:

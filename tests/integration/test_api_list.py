@@ -344,7 +344,7 @@ async def test_no_page_is_planned_again_for_each_call_with_many_jobs(
 def args_of(last: int, limit: int, label: dict[str, str], *statuses: str) -> tuple[Any, ...]:
     block = search.SEVERAL if label and statuses else limit
     nothing = (None,) * 5
-    return (last, limit, label, list(statuses), *nothing, block, search.MOST_READ, 1)
+    return (last, limit, label, list(statuses), *nothing, block, search.MOST_READ, 1, None)
 
 
 async def _pages_use_indexes(world: World, last: int, mode: str = "auto") -> None:

@@ -79,6 +79,7 @@ async def different_jobs(world: World, count: int) -> list[Listed]:
             status = CASE id % 5 WHEN 0 THEN 'DONE' WHEN 1 THEN 'FAILED' ELSE 'SCHEDULED' END,
             finished_at = CASE WHEN id % 5 < 2
                 THEN $1::timestamptz + ((id * 37) % 50) * interval '1 minute' END,
+            project = CASE WHEN id % 4 = 0 THEN 'data' ELSE 'default' END,
             logs_removed_at = CASE WHEN id % 10 < 2 THEN $1::timestamptz END
         """,
         BEGIN,
@@ -96,6 +97,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "since": (written(at(20)), written(at(90))),
     "until": (written(at(40)), written(at(10))),
     "by": ("created", "finished"),
+    "project": ("data", "default", "nobody's"),
 }
 
 
@@ -112,6 +114,7 @@ def matches(job: Listed, **filters: Any) -> bool:
         and all(job["labels"].get(name) == value for name, value in pairs)
         and filters.get("name") in (None, job["name"])
         and filters.get("image") in (None, job["docker_image"])
+        and filters.get("project") in (None, job["project"])
         and any(filters.get("q", "").lower() in text.lower() for text in texts)
         and time is not None
         and filters.get("since", "") <= time
@@ -268,6 +271,16 @@ FILTERS: dict[str, Filters] = {
     "finished": Filters(by="finished"),
     "finished at a time": Filters(by="finished", since=SINCE, until=UNTIL),
     "finished long ago": Filters(by="finished", until=SINCE),
+    "a project": Filters(project="many"),
+    "a rare project": Filters(project="rare"),
+    "no project": Filters(project="x"),
+    "a common status and a rare project": Filters(project="rare", statuses=("DONE",)),
+    "a common label and a rare project": Filters(project="rare", labels=(("team", "many"),)),
+    "finished, a rare project": Filters(by="finished", project="rare"),
+    "finished, no project": Filters(by="finished", project="x"),
+    "finished at a time, a rare project": Filters(
+        by="finished", project="rare", since=SINCE, until=UNTIL
+    ),
 }
 
 

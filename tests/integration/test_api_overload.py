@@ -7,19 +7,17 @@ from datetime import timedelta
 
 import httpx
 import pytest
-from starlette.routing import Route
 
 from services.api.agents.calls import REMEMBERED_TOKENS, Admitted
 from services.api.agents.groups import WAITING as WAITING_CALLS
 from services.api.agents.groups import AgentCall
-from services.api.changes.followers import Followers
 from services.api.group_commit import Groups, Overloaded
-from services.api.http.application import Application, Endpoint
-from services.api.http.responses import ERROR_HANDLERS
 from services.api.http.routes.jobs import MAX_JOBS
-from services.api.http.routes.logs import LogRoutes
-from services.api.keys.access import REMEMBERED_KEYS, Access, Denied
-from services.api.keys.store import ApiKey
+from services.api.keys import store as key_store
+from services.api.keys.access import (
+    REMEMBER_SECONDS,
+    make_key,
+)
 from services.api.submission.intake import WAITING as WAITING_JOBS
 from shared import tokens
 from shared.clock import VirtualClock
@@ -66,7 +64,9 @@ async def test_beyond_ten_thousand_waiting_jobs_a_request_is_refused_and_nothing
     ]
     while idle.api.intake._groups._waiting_size < WAITING_JOBS:  # noqa: ASYNC110 - no event for it
         await asyncio.sleep(0)
-    refused(await idle.http.post("/schedule", json=job))
+    answer = await idle.http.post("/schedule", json=job)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (429, "1")
+    assert message_of(answer) == "too many jobs wait for the database: try again"
     assert not any(each.done() for each in waiting)
     for each in waiting:
         each.cancel()
@@ -129,40 +129,89 @@ async def test_what_waits_for_too_long_is_refused_and_is_never_written() -> None
     await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_more_followers_than_allowed_are_refused_until_one_leaves(world: World) -> None:
-    job_id = (await world.post())["id"]
-    followers = Followers(world.ports.wakeups, most=2)
-    app = Application(
-        routes=[Route("/jobs/{id}/logs", Endpoint(LogRoutes(world.ports.db, followers).logs))],
-        exception_handlers=ERROR_HANDLERS,
-    )
-    transport = httpx.ASGITransport(app=app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
-        with contextlib.ExitStack() as stack:
-            for _ in range(2):
-                stack.enter_context(followers.follow(job_id))
-            answer = await http.get(f"/jobs/{job_id}/logs?follow=1")
-            assert answer.status_code == 503
-            assert message_of(answer) == "too many clients follow logs or events: try again"
-            assert (await http.get(f"/jobs/{job_id}/logs")).status_code == 200
-        await world.cancel(job_id)
-        assert (await http.get(f"/jobs/{job_id}/logs?follow=1")).status_code == 200
+async def two_keys(world: World, clock: VirtualClock) -> list[dict[str, str]]:
+    """Make two keys; return a header of each."""
+    keys = [make_key(), make_key()]
+    async with world.ports.db.transaction() as tx:
+        for key in keys:
+            await key_store.insert_key(tx, key.prefix, key.prefix, "submit", key.hashed)
+    clock.advance(REMEMBER_SECONDS)
+    return [{"Authorization": f"Bearer {key.text}"} for key in keys]
 
 
-async def test_a_cache_of_tokens_or_keys_is_emptied_when_it_is_full(
+async def test_a_keys_flood_of_jobs_leaves_room_for_another_key(
+    world: World, clock: VirtualClock, idle: World
+) -> None:
+    flooder, other = await two_keys(world, clock)
+    job = {"docker_image": "alpine", "scheduled_for": "now"}
+    flood = [
+        asyncio.create_task(idle.http.post("/schedule", json=[job] * MAX_JOBS, headers=flooder))
+        for _ in range(12)
+    ]
+    while sum(each.done() for each in flood) < 7:  # noqa: ASYNC110 - no event for it
+        await asyncio.sleep(0)
+    statuses = [each.result().status_code for each in flood if each.done()]
+    assert statuses == [429] * 7
+    print(f"{len(statuses)} of {len(flood)} requests of the flood refused")
+    genuine = [
+        asyncio.create_task(idle.http.post("/schedule", json=job, headers=other)) for _ in range(20)
+    ]
+    while idle.api.intake._groups._waiting_size < 5 * MAX_JOBS + 20:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    assert not any(each.done() for each in genuine), "they wait, and are not refused"
+    for each in (*flood, *genuine):
+        each.cancel()
+    await asyncio.gather(*flood, *genuine, return_exceptions=True)
+    assert idle.api.intake._shares.held == 0
+
+
+async def test_more_followers_than_allowed_are_refused_until_one_leaves(
     world: World, clock: VirtualClock
 ) -> None:
+    job_id = (await world.post())["id"]
+    flooder, other = await two_keys(world, clock)
+    shares = world.api.followers.shares
+    paths = ("/events", f"/jobs/{job_id}/logs?follow=1")
+    key = flooder["Authorization"].split("_")[1]
+    shares.take(key, shares.size // 2)  # each follower takes a connection and a task
+    for path in paths:
+        answer = await world.http.get(path, headers=flooder)
+        assert (answer.status_code, answer.headers["Retry-After"]) == (429, "1")
+        assert message_of(answer) == "too many clients follow logs or events: try again"
+    assert (await world.http.get(f"/jobs/{job_id}/logs", headers=flooder)).status_code == 200
+    await world.http.delete(f"/jobs/{job_id}", headers=other)
+    assert (await world.http.get(paths[1], headers=other)).status_code == 200
+    assert shares.held == shares.size // 2, "its place is free again"
+    shares.give_back(key)
+    assert (await world.http.get(paths[1], headers=flooder)).status_code == 200
+
+
+async def test_a_hundred_followers_at_the_same_time_pass_no_bound(
+    world: World, clock: VirtualClock
+) -> None:
+    """The place is taken before the answer begins, not with its first event."""
+    job_id = (await world.post())["id"]
+    shares = world.api.followers.shares
+    shares.take(None, shares.size - 10)
+    following = [
+        asyncio.create_task(world.http.get(f"/jobs/{job_id}/logs?follow=1")) for _ in range(100)
+    ]
+    while sum(each.done() for each in following) < 90:  # noqa: ASYNC110 - no event for it
+        await asyncio.sleep(0)
+    refused = [each.result().status_code for each in following if each.done()]
+    print(f"{len(refused)} of {len(following)} followers refused")
+    assert refused == [429] * 90
+    for each in following:
+        each.cancel()
+    await asyncio.gather(*following, return_exceptions=True)
+    assert shares.held == shares.size - 10
+
+
+def test_a_cache_of_tokens_is_emptied_when_it_is_full(clock: VirtualClock) -> None:
     admitted = Admitted(clock)
     for number in range(REMEMBERED_TOKENS + 1):
         admitted.add(number.to_bytes(8, "big"), 1)
     assert len(admitted._since) == 1
-    guessed: dict[str, tuple[float, ApiKey | None]] = {
-        str(number): (0.0, None) for number in range(REMEMBERED_KEYS)
-    }
-    access = Access(world.ports.db, guessed)
-    with pytest.raises(Denied):
-        await access.check("djk_1234abcd_guessed", "read")
-    assert len(access._known) == 1
 
 
 async def test_a_cache_of_the_clouds_answers_drops_the_oldest(clock: VirtualClock) -> None:

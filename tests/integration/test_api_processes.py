@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from operations.migrate import service_dsn
-from services.api.processes.siblings import RateBuckets
+from services.api.processes.siblings import SharedTable
 from shared.runtime.process import EXIT_CRASH
 from shared.settings import EXIT_SETTING
 from tests.conftest import PASSWORDS
@@ -247,12 +247,17 @@ def test_a_port_that_another_listens_on_is_reported_in_one_line(database: str) -
     assert len(output.splitlines()) == 1
 
 
-def test_a_full_table_of_callers_forgets_whoever_has_not_asked_for_longest() -> None:
-    buckets = RateBuckets()
-    for tick in range(100_000):
-        buckets.write(f"10.0.{tick // 256}.{tick % 256}", 5.0, float(tick))
-        buckets.write("busy", 3.0, float(tick))
-    assert buckets.read("busy") == (3.0, 99_999.0)
-    assert buckets.read("10.0.390.159") == (5.0, 99_999.0)
-    assert buckets.read("10.0.0.0") is None
-    assert buckets.read("unknown") is None
+def test_a_full_table_forgets_the_smallest_number_and_so_no_caller_that_is_over_its_limit() -> None:
+    table = SharedTable()
+    over = [f"over {number}" for number in range(500)]
+    for name in over:
+        table.write(name, 1000.0)
+    for number in range(100_000):
+        table.write(f"10.0.{number // 256}.{number % 256}", 1.0)
+    kept = sum(table.read(name) == 1000.0 for name in over)
+    print(f"100000 other names: {kept} of {len(over)} exhausted ones are remembered")
+    assert kept == len(over)
+    assert table.read("10.0.390.159") == 1.0
+    assert table.read("unknown") is None
+    table.remove(over[0])
+    assert table.read(over[0]) is None

@@ -292,14 +292,17 @@ WRONG = [
     ("since=1h&until=2h", "since must be before until"),
     ("since=367d", "since must be before until, and they may span 366 days"),
     ("until=99999999w", "since must be before until"),
-    ("by=month", "by must be one of day, status, instance_type, image, or label: and a label's"),
+    (
+        "by=month",
+        "by must be one of day, status, instance_type, image, project, created_by, or label: and a",
+    ),
     ("by=label", "by must be one of"),
     ("by=label:", "by must be one of"),
     ("by=", "by must be one of"),
     ("by=label:a%00", "by must not hold a NUL character"),
     (f"by=label:{'a' * 257}", "by: a label's name has at most 256 characters"),
     ("by=day&by=status", "by is given 2 times"),
-    ("limit=1", "unknown parameter 'limit': use since, until or by"),
+    ("limit=1", "unknown parameter 'limit': use since, until, by or project"),
 ]
 
 

@@ -24,6 +24,14 @@ GUARDED = (
 OWN_BUILD = f"/agent/builds/{hashlib.sha256(build()).hexdigest()}"
 OPEN_TO_ANY_HOST = ("/healthz", "/readyz", "/agent/agent.py", OWN_BUILD)
 EVIL = {"Host": "evil.example"}
+PAGES = (
+    {"Origin": "https://evil.example"},
+    {"Origin": "null"},
+    {"Origin": "http://localhost:3000"},
+    {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"},
+    {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "cors"},
+)
+"""What browsers add to the requests of pages of other origins, another port of localhost too."""
 
 
 async def call(
@@ -120,7 +128,7 @@ async def test_a_configured_host_is_answered(world: World) -> None:
 
 
 async def test_agents_get_through_by_whatever_host_they_know(world: World) -> None:
-    world.http.headers.update({"Host": "api:8000", "Origin": "https://evil.example"})
+    world.http.headers.update({"Host": "api:8000"})
     local = {"Host": "localhost", "Origin": "http://localhost"}
     answer = await world.http.post("/schedule", content=JOB, headers=local)
     agent = await world.claimed(answer.json()["id"])
@@ -136,15 +144,111 @@ async def test_health_checks_and_the_agents_file_are_had_by_any_host(
 
 
 @pytest.mark.parametrize("route", GUARDED, ids=str)
-async def test_where_a_key_is_needed_no_page_has_it_and_any_host_is_answered(
+async def test_where_a_key_is_needed_any_host_is_answered_and_a_page_may_only_read_with_it(
     world: World, clock: VirtualClock, route: tuple[str, str]
 ) -> None:
     job_id = (await world.post())["id"]
     key = await key_of(world, clock)
-    foreign = {**EVIL, "Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
-    without = await call(world, route, job_id, foreign)
-    assert without.status_code == (200 if route == ("GET", "/openapi.json") else 401)
-    assert (await call(world, route, job_id, {**foreign, **key})).status_code in (200, 201)
+    before = await world.rows()
+    method, _ = route
+    for page in PAGES:
+        without = await call(world, route, job_id, {**EVIL, **page})
+        assert without.status_code == 403
+        with_key = await call(world, route, job_id, {**EVIL, **page, **key})
+        assert with_key.status_code == (200 if method == "GET" else 403)
+        assert "access-control-allow-origin" not in with_key.headers
+    assert await world.rows() == before
+    assert (await call(world, route, job_id, {**EVIL, **key})).status_code in (200, 201)
+
+
+@pytest.mark.parametrize("needs_key", [False, True])
+async def test_no_route_is_called_by_a_page_of_another_origin(
+    world: World, clock: VirtualClock, *, needs_key: bool
+) -> None:
+    agent = await world.running()
+    key = await key_of(world, clock) if needs_key else {}
+    before = await world.rows()
+    sent = refused = 0
+    for route in world.api.app.routes:  # type: ignore[attr-defined]
+        path = route.path.format(id=agent.job_id, event_id=1, sha256="0" * 64, prefix="00000000")
+        for method in route.methods:
+            for page in PAGES:
+                bearers = ({},) if method in ("GET", "HEAD") else ({}, agent.headers, key)
+                for bearer in bearers:
+                    answer = await world.http.request(
+                        method, path, content=never_asked_for(), headers={**page, **bearer}
+                    )
+                    sent += 1
+                    refused += answer.status_code == 403
+                    assert not [name for name in answer.headers if "access-control" in name]
+    print(f"{refused} of {sent} calls of pages refused, keys: {needs_key}")
+    assert refused == sent > 200
+    assert await world.rows() == before
+
+
+@pytest.mark.parametrize("needs_key", [False, True])
+async def test_no_preflight_is_granted(
+    world: World, clock: VirtualClock, *, needs_key: bool
+) -> None:
+    """Of CORS (fetch.spec.whatwg.org) and of private networks (wicg.github.io)."""
+    if needs_key:
+        await key_of(world, clock)
+    asked = {
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization, content-type",
+        "Access-Control-Request-Private-Network": "true",
+    }
+    for path in ("/schedule", "/list", "/agent/claim", "/callback/1", "/nowhere"):
+        for page in ({"Origin": "http://localhost"}, *PAGES):
+            answer = await world.http.options(path, headers={**page, **asked})
+            assert answer.status_code in (403, 404, 405)
+            assert not [name for name in answer.headers if "access-control" in name]
+
+
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"]
+)
+async def test_a_form_of_another_page_schedules_nothing_and_curl_does(
+    world: World, clock: VirtualClock, kind: str
+) -> None:
+    for needs_key in (False, True):
+        headers = {"Content-Type": kind, **(await key_of(world, clock) if needs_key else {})}
+        for page in PAGES:
+            answer = await world.http.post("/schedule", content=JOB, headers={**headers, **page})
+            assert answer.status_code == 403
+        assert (await world.http.post("/schedule", content=JOB, headers=headers)).status_code == 201
+    assert len((await world.rows())["jobs"]) == 2
+
+
+async def test_forwarded_names_are_never_read(world: World) -> None:
+    for name, value in (
+        ("X-Forwarded-Host", "evil.example"),
+        ("Forwarded", "host=evil.example;proto=https"),
+        ("X-Forwarded-Proto", "https"),
+        ("X-Original-Host", "evil.example"),
+    ):
+        assert (await world.http.get("/list", headers={name: value})).status_code == 200
+        for host in (EVIL, {"Host": "localhost", "Origin": "https://evil.example"}):
+            local = {**host, name: "localhost"}
+            assert (await world.http.get("/list", headers=local)).status_code in (403, 421)
+
+
+async def test_a_page_of_the_apis_own_url_is_answered_though_a_proxy_ends_tls(
+    world: World, clock: VirtualClock
+) -> None:
+    key = await key_of(world, clock)
+    other = world.again(API_URL="https://jobs.example.com")
+    for origin, status in (
+        ("https://jobs.example.com", 201),
+        ("https://jobs.example.com:443", 201),
+        ("http://jobs.example.com:8443", 403),
+        ("https://jobs.example.com.evil.example", 403),
+    ):
+        headers = {"Host": "jobs.example.com", "Origin": origin, **key}
+        assert (
+            await other.http.post("/schedule", content=JOB, headers=headers)
+        ).status_code == status
+    await other.close()
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Command:
     """Return a function that runs a command line, with a home of its own."""
-    for name in ("URL", "KEY", "KEY_FILE", "CONTEXT", "INSECURE"):
+    for name in ("URL", "KEY", "KEY_FILE", "CONTEXT", "INSECURE", "CACERT"):
         monkeypatch.delenv(f"DOCKER_JOB_{name}", raising=False)
     monkeypatch.setenv("DOCKER_JOB_CONFIG", str(tmp_path / "config.json"))
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))

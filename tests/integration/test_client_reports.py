@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from docker_job import BadRequest, Client, NotFound
+from docker_job.queries import StatsFilters
 from docker_job.target import Target
 from tests.support.api.served_world import ServedWorld
 
@@ -61,10 +62,14 @@ def test_a_plan_schedules_nothing(client: Client) -> None:
 def test_statistics_count_what_finished(client: Client) -> None:
     now = client.schedule(JOB).created_at  # the test's clock stands still
     assert now is not None
-    time = {"since": now - timedelta(days=1), "until": now + timedelta(days=1)}
-    before = client.stats(**time, by="status").total.jobs
+    asked: StatsFilters = {
+        "since": now - timedelta(days=1),
+        "until": now + timedelta(days=1),
+        "by": "status",
+    }
+    before = client.stats(**asked).total.jobs
     client.cancel(client.schedule(JOB).id)
-    stats = client.stats(**time, by="status")
+    stats = client.stats(**asked)
     assert stats.total.jobs == before + 1
     assert "CANCELLED" in [each.key for each in stats.groups]
     with pytest.raises(BadRequest, match="by"):

@@ -3,7 +3,9 @@
 import shutil
 import subprocess
 from collections.abc import AsyncIterator
+from pathlib import Path
 
+import msgspec
 import pytest
 
 from fake_aws import Cloud
@@ -14,6 +16,7 @@ from shared.compute.port import InstanceState
 from tests.support.compute.compute_adapters import eventually, launch_one, request_for, until_state
 from tests.support.compute.compute_api import FakeApi, serve
 from tests.support.compute.compute_ec2 import AGENT, REGION, SETTINGS, Ec2World
+from tests.support.servers.tls_files import TlsFiles
 
 pytestmark = pytest.mark.anyio
 
@@ -166,6 +169,41 @@ async def test_a_job_s_container_that_asks_the_metadata_service_gets_no_answer(
     assert len(api.claims[1]) == 1
     assert api.callbacks[1] == [{"exit_code": 0}]
     assert [line.split()[0] for line in api.lines(1)] == ["refused"] * 3
+
+
+async def test_an_instance_verifies_the_api_by_the_authority_of_its_user_data(
+    boot: str, tmp_path: Path
+) -> None:
+    """The fetch of the agent and the agent's own calls; a wrong one is refused and asked again."""
+    files = TlsFiles(tmp_path / "tls")
+    for trusted, works in ((files, True), (TlsFiles(tmp_path / "other"), False)):
+        async with serve(FakeApi(), files.server) as api:
+            world = Ec2World(api, boot=boot)
+            try:
+                settings = msgspec.structs.replace(SETTINGS, api_ca=trusted.ca)
+                compute = world.adapter(settings=settings)
+                instance = await launch_one(compute, request_for(api, 1))
+                if works:
+                    await api.until(lambda: api.callbacks[1])
+                    await until_state(compute, instance.instance_id, InstanceState.TERMINATED)
+                    continue
+
+                async def refused(world: Ec2World = world) -> bool:
+                    return sum("CERTIFICATE_VERIFY_FAILED" in each for each in console(world)) >= 2
+
+                await eventually(refused)
+                assert api.claims[1] == []
+                assert not any("agent started" in line for line in console(world))
+            finally:
+                await world.close()
+    print("1 of 1 genuine API served its instance, 1 of 1 other one was refused")
+
+
+def test_the_authority_leaves_room_in_the_user_data(tmp_path: Path) -> None:
+    files = TlsFiles(tmp_path / "tls")
+    boot = msgspec.structs.replace(BOOT, api_ca=files.ca, session_manager=True)
+    assert len(user_data(boot).encode()) < MOST_BYTES / 2
+    assert "PRIVATE" not in user_data(boot)
 
 
 async def metadata_port(world: Ec2World, instance_id: str) -> int:

@@ -80,3 +80,27 @@ def test_what_makes_no_sense_is_refused_in_words(cloud: Strict) -> None:
     assert post(cloud, "__init__").status_code == 404
     looked = httpx.get(f"{cloud.thread.endpoint_url}/rehearsal/heal")
     assert looked.status_code == 404, "GET only looks"
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://localhost:3000", "Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "cross-site"},
+    ],
+    ids=str,
+)
+def test_a_web_page_commands_nothing(cloud: Strict, page: dict[str, str]) -> None:
+    launcher = Launcher(cloud)
+    [instance_id] = launcher.launch()
+    eventually(lambda: launcher.state(instance_id) == "running")
+    url = cloud.thread.endpoint_url
+    command = f'{{"instance_id": "{instance_id}"}}'
+    for path in ("/rehearsal/interrupt", "/rehearsal/crash", "/"):
+        for kind in ("text/plain", "application/json", "application/x-www-form-urlencoded"):
+            headers = {**page, "Content-Type": kind}
+            assert httpx.post(url + path, content=command, headers=headers).status_code == 403
+    assert httpx.get(f"{url}/rehearsal/ledger", headers=page).status_code == 403
+    assert launcher.state(instance_id) == "running"

@@ -3,7 +3,7 @@
 import pytest
 
 from services.api.agents.sts_identity import Role
-from services.api.config import ApiConfig, describe_local_images, from_settings
+from services.api.config import ApiConfig, from_settings
 from shared.settings import BadSetting, Settings
 from tests.support.api.api_story import a_job
 
@@ -139,7 +139,7 @@ def test_local_images_are_used_by_default_on_a_machine_of_ones_own(
     config = read(**settings)
     assert config.agents.agent.local_images is used
     told = "are used after a failed pull" if used else "are not used"
-    assert told in describe_local_images(config)
+    assert told in config.engine.described()[0]
 
 
 def test_make_run_has_a_compute_url_of_its_own() -> None:

@@ -1,10 +1,18 @@
 """The JSON of `POST /schedule`: numbers are kept as written, and each fault is named truly."""
 
 import gzip
+import json
 
 import pytest
 
-from services.api.submission.json_body import MAX_DEPTH, BadRequest, Number, decode, read_json
+from services.api.submission.json_body import (
+    MAX_DEPTH,
+    MOST_VALUES,
+    BadRequest,
+    Number,
+    decode,
+    read_json,
+)
 
 DIGITS = "1" * 5000
 
@@ -105,3 +113,12 @@ def test_a_body_is_read_up_to_a_depth(opening: str) -> None:
             assert read_json(raw)
         else:
             assert refusal(raw) == "the body is nested too deeply"
+
+
+def test_a_body_of_more_values_than_fit_into_memory_is_refused_before_it_is_read() -> None:
+    for read in (read_json, decode):
+        for value in (b"[]", b"1.5", b'"a"', b'{"a":1}', b'"\\""'):
+            with pytest.raises(BadRequest, match="the body has more than 250000 values"):
+                read(b"[" + (value + b",") * MOST_VALUES + b"0]")
+    text = "," * 2 * MOST_VALUES + '"\\,'
+    assert read_json(json.dumps({"A": text}).encode()) == {"A": text}

@@ -352,7 +352,7 @@ def test_a_fresh_job_is_shown_as_the_general_way_shows_it(
     caller = Caller(key="1f2e3d4c", project="data") if at_once else ANYONE
     submission = _Submission([job_request], new_trace(), caller, 3 if at_once else None)
     job = _job_of(job_request, 7, now, submission)
-    written = _compose_one(job, job_request, rules, None, SOURCE)
+    written = _compose_one(job, job_request, submission, rules, None, SOURCE)
     general = views.detailed(written.job, [written.attempt], now, rules)
     assert written.answer == msgspec.json.encode(general)
 

@@ -31,6 +31,7 @@ FAULTS: dict[str, tuple[Any, ...]] = {
 "docker_image": (
         None, "", "  ", "Alpine", "a" * 5000, NUL, "al pine", FRACTION, "scratch", "a" * 64,
         "a" * 300, "localhost:65536/a", "alpine@sha256:" + "a" * 40, "alpine@md5:" + "a" * 32,
+        "2130706433:5000/a", "0177.0.0.1/a",
     ),
     "scheduled_for": (
         None, "", " ", FRACTION, "25:00", "tomorrow", "2025-01-01T00:00:00Z", "+9999999d",

@@ -18,6 +18,7 @@ from docker_job.cli.choosing.filters import filters_of
         (["label=team:data"], {"label": ["team:data"]}),
         (["label=url=a=b:c"], {"label": ["url:a=b:c"]}),
         (["label=a=1", "label=b=2"], {"label": ["a:1", "b:2"]}),
+        (["project=data"], {"project": "data"}),
         (["name=x=y", "image=a:1", "q=text"], {"name": "x=y", "image": "a:1", "q": "text"}),
     ],
 )
@@ -33,7 +34,7 @@ def test_a_filter_is_a_parameter_of_the_list(given: list[str], filters: dict[str
         (["label=team"], "write label=team=VALUE"),
         (
             ["colour=red"],
-            "there is no 'colour' to filter by: write status, label, name, image or q",
+            "there is no 'colour' to filter by: write status, label, name, image, project or q",
         ),
         (["name=a", "name=b"], "name is given twice"),
     ],

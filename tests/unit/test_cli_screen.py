@@ -138,3 +138,22 @@ def test_a_message_of_others_cannot_command_the_terminal() -> None:
     Screen(io.BytesIO(), err).note("failed: \x1b]0;title\x07\x1b[2J")
     assert b"\x1b" not in err.getvalue()
     assert b"\x07" not in err.getvalue()
+
+
+def test_a_containers_line_may_be_coloured_and_rewritten_on_a_terminal_and_no_more() -> None:
+    screen, terminal = on_terminal()
+    allowed = b"\x1b[32mgreen\x1b[0m 10 %\r20 %\x1b[K\n\ttab \xe6\xbc\xa2\n"
+    screen.output("stdout", allowed)
+    assert terminal.getvalue() == allowed
+    hostile = b"\x1b]0;title\x07\x1b]52;c;aGk=\x07\x1b[2J\x1b[1A\x1b[6n\xc2\x9b2J\xe2\x80\xae\x9b\n"
+    screen.output("stderr", hostile)
+    shown_after = terminal.getvalue()[len(allowed) :]
+    assert b"\x1b" not in shown_after
+    assert shown_after.decode().startswith(r"\x1b]0;title\x07\x1b]52;c;aGk=\x07\x1b[2J")
+
+
+def test_a_pipe_gets_a_containers_bytes_as_they_are() -> None:
+    hostile = b"\x1b]0;title\x07\x1b[2J\xff\xc2\x9b\n"
+    out, err = io.BytesIO(), TerminalFile()
+    Screen(out, err).output("stdout", hostile)
+    assert out.getvalue() == hostile

@@ -80,12 +80,29 @@ def test_the_facts_are_those_that_there_are() -> None:
     assert found["Cost"] == "0.002 USD (0.004 on demand)"
     assert found["Resources"] == "vcpus 4"
     assert "Retries" not in found
+    assert not {"Project", "Variables"} & found.keys()
     bare = {"id": 1, "docker_image": "alpine", "status": "SCHEDULED"}
     assert dict(facts(bare, NOW)) == {
         "Job": "1",
         "Image": "alpine",
         "Status": "○ Scheduled",
     }
+
+
+def test_a_value_that_the_key_may_not_see_is_hidden_and_the_project_is_named_with_the_key() -> None:
+    job = {
+        "id": 7,
+        "docker_image": "alpine",
+        "status": "SCHEDULED",
+        "env_vars": {"TOKEN": None, "MODE": "slow"},
+        "project": "data",
+        "created_by": "1f2e3d4c",
+    }
+    found = dict(facts(job, NOW))
+    assert found["Variables"] == "TOKEN=(hidden), MODE=slow"
+    assert found["Project"] == "data, scheduled with the key 1f2e3d4c"
+    no_key = dict(facts(job | {"created_by": None, "project": "default"}, NOW))
+    assert "Project" not in no_key
 
 
 def test_an_attempt_says_how_it_ended_and_on_what() -> None:

@@ -144,6 +144,21 @@ def test_the_file_comes_back_as_it_was_written(environ: dict[str, str]) -> None:
     assert load(config_path(environ)) == config
 
 
+def test_a_file_that_others_can_read_is_closed_and_logged(
+    environ: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = config_path(environ)
+    keep(environ, "a", a=Context("https://a", "djk_1_secret"))
+    path.chmod(0o664)
+    assert find_target(environ=environ).key == "djk_1_secret"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert f"{path}: others can read it (mode 0664)" in caplog.text
+    assert "djk_1_secret" not in caplog.text
+    caplog.clear()
+    find_target(environ=environ)
+    assert caplog.text == ""
+
+
 def test_the_file_is_readable_by_its_owner_alone_and_replaced_whole(
     environ: dict[str, str],
 ) -> None:

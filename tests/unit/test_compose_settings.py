@@ -31,7 +31,7 @@ def test_every_setting_that_compose_takes_is_in_the_example_and_the_other_way_ro
 def test_every_setting_of_the_example_is_explained_in_the_line_above_it() -> None:
     lines = EXAMPLE.splitlines()
     allowed = {"AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"}  # go with the one above
-    allowed |= {"DOCKER_JOB_INSTANCE_IMAGE", "RABBITMQ_IMAGE"}
+    allowed |= {"DOCKER_JOB_INSTANCE_IMAGE", "POSTGRES_IMAGE", "RABBITMQ_IMAGE"}
     for before, line in itertools.pairwise(lines):
         name = re.match(r"#([A-Z0-9_]+)=", line)
         if name and name[1] not in allowed:

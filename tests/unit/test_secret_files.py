@@ -1,10 +1,14 @@
 """The secrets that a set-up makes for itself, and keeps."""
 
 import json
+import os
 from pathlib import Path
 
+import pytest
+
 from embedded.secrets import FILE, local_secrets
-from operations.service_secrets import make_secrets_key
+from operations.make_secrets import make_secrets
+from operations.service_secrets import OWNER, make_secrets_key
 from services.api.secrets.sealing import read_keys
 from shared.settings import Settings
 
@@ -32,6 +36,55 @@ def test_a_key_that_is_given_wins(tmp_path: Path) -> None:
 def test_without_a_directory_nothing_is_written(tmp_path: Path) -> None:
     make_secrets_key(Settings({}), None)
     assert list(tmp_path.iterdir()) == []
+
+
+SERVICES = ("api", "launcher", "postgres", "rabbitmq", "reaper", "scheduler")
+BY_GROUP = ("launcher", "postgres", "rabbitmq", "reaper")
+
+
+def others(directory: Path) -> dict[str, str]:
+    """Return the paths that are not for their reader alone, with their modes."""
+    found = {}
+    paths = [each for each in directory.rglob("*") if each != directory]
+    for path in paths:
+        by_group = path.relative_to(directory).parts[0] in BY_GROUP
+        wanted = (0o750 if by_group else 0o700) if path.is_dir() else 0o440 if by_group else 0o400
+        state = path.stat()
+        mode = state.st_mode & 0o777
+        owner = OWNER if os.geteuid() == 0 else os.geteuid()
+        if mode != wanted or state.st_uid != owner:
+            found[str(path.relative_to(directory))] = f"{mode:o} of {state.st_uid}"
+    print(f"{len(found)} of {len(paths)} files and directories are not for their reader alone")
+    return found
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
+def test_each_secret_is_for_its_reader_alone_whatever_the_umask(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        make_secrets(Settings({"DOCKER_JOB_SECRETS_DIR": str(tmp_path)}))
+    finally:
+        os.umask(before)
+    assert sorted(each.name for each in tmp_path.iterdir()) == sorted(SERVICES)
+    assert others(tmp_path) == {}
+
+
+def test_secrets_that_a_release_before_left_open_are_closed_and_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = Settings({"DOCKER_JOB_SECRETS_DIR": str(tmp_path)})
+    make_secrets(settings)
+    kept_before = kept(tmp_path)
+    for each in tmp_path.rglob("*"):
+        each.chmod(0o755 if each.is_dir() else 0o444)
+    make_secrets(settings)
+    assert others(tmp_path) == {}
+    assert kept(tmp_path) == kept_before
+    printed = capsys.readouterr().out
+    assert "closed to other users: api/bus_password, api/database_password" in printed
+    assert kept_before not in printed
+    make_secrets(settings)
+    assert "closed" not in capsys.readouterr().out
 
 
 def test_the_local_secrets_are_made_once(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from types import TracebackType
 from typing import Self
 
 from docker_job._async.following import FollowingCalls
+from docker_job._async.keys import KeyCalls
 from docker_job._async.reports import ReportCalls
 from docker_job._async.transport import Transport
 from docker_job.target import Target, find_target
@@ -12,14 +13,15 @@ TIMEOUT_SECONDS = 30.0
 RETRIES = 3
 
 
-class AsyncClient(FollowingCalls, ReportCalls):
+class AsyncClient(FollowingCalls, ReportCalls, KeyCalls):
     """The API of docker-job.
 
     *url*, *key*: default to DOCKER_JOB_URL and DOCKER_JOB_KEY (or DOCKER_JOB_KEY_FILE), then to
     the context in use (or the *context* of that name), then to http://127.0.0.1:8000 without a
     key. *timeout*: the longest wait for an answer, in seconds; streams have none. *retries*: how
     often a request is sent again after a lost connection, a 429, 502, 503 or 504. *insecure*:
-    send the key over plain HTTP to another machine.
+    send the key over plain HTTP to another machine. *cacert*: a file with the authorities that are
+    trusted for the API, in PEM, in place of the system's.
     """
 
     def __init__(
@@ -31,9 +33,12 @@ class AsyncClient(FollowingCalls, ReportCalls):
         timeout: float = TIMEOUT_SECONDS,
         retries: int = RETRIES,
         insecure: bool = False,
+        cacert: str | None = None,
         target: Target | None = None,
     ) -> None:
-        self.target = target or find_target(url, key, context=context, insecure=insecure)
+        self.target = target or find_target(
+            url, key, context=context, insecure=insecure, cacert=cacert
+        )
         super().__init__(Transport(self.target, timeout=timeout, retries=retries))
 
     async def __aenter__(self) -> Self:

@@ -26,15 +26,20 @@ class ReportCalls:
         return self._transport.read(Stats, await self._call("GET", "/stats", encode(filters)))
 
     async def totals(
-        self, *, first: date | str | None = None, last: date | str | None = None
+        self,
+        *,
+        first: date | str | None = None,
+        last: date | str | None = None,
+        project: str | None = None,
     ) -> Any:
         """Return daily totals as the API sends them, removed jobs included."""
-        return await self._call("GET", "/totals", encode({"from": first, "to": last}))
+        query = encode({"from": first, "to": last, "project": project})
+        return await self._call("GET", "/totals", query)
 
-    async def instances(self) -> Sequence[Instance]:
+    async def instances(self, *, project: str | None = None) -> Sequence[Instance]:
         """Return the instances that exist now as far as is known, the oldest first."""
         found: list[Instance] = []
-        query: list[tuple[str, str]] = []
+        query = encode({"project": project})
         while True:
             response = await self._transport.send("GET", "/instances", query=query)
             answer = self._transport.json(response)
@@ -42,7 +47,7 @@ class ReportCalls:
             cursor = next_cursor(response)
             if cursor is None:
                 return found
-            query = [("cursor", cursor)]
+            query = encode({"project": project, "cursor": cursor})
 
     async def about(self) -> About:
         """Return the API's version and time, and whose key this is."""

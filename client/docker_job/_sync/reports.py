@@ -26,14 +26,21 @@ class ReportCalls:
         """Return counts, cost and lateness of the jobs that finished in a time, by group."""
         return self._transport.read(Stats, self._call("GET", "/stats", encode(filters)))
 
-    def totals(self, *, first: date | str | None = None, last: date | str | None = None) -> Any:
+    def totals(
+        self,
+        *,
+        first: date | str | None = None,
+        last: date | str | None = None,
+        project: str | None = None,
+    ) -> Any:
         """Return daily totals as the API sends them, removed jobs included."""
-        return self._call("GET", "/totals", encode({"from": first, "to": last}))
+        query = encode({"from": first, "to": last, "project": project})
+        return self._call("GET", "/totals", query)
 
-    def instances(self) -> Sequence[Instance]:
+    def instances(self, *, project: str | None = None) -> Sequence[Instance]:
         """Return the instances that exist now as far as is known, the oldest first."""
         found: list[Instance] = []
-        query: list[tuple[str, str]] = []
+        query = encode({"project": project})
         while True:
             response = self._transport.send("GET", "/instances", query=query)
             answer = self._transport.json(response)
@@ -41,7 +48,7 @@ class ReportCalls:
             cursor = next_cursor(response)
             if cursor is None:
                 return found
-            query = [("cursor", cursor)]
+            query = encode({"project": project, "cursor": cursor})
 
     def about(self) -> About:
         """Return the API's version and time, and whose key this is."""

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from docker_job.cli.terminal import escaped_json, safe
 from docker_job.errors import DockerJobError
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class App:
     key_file: str | None = None
     context: str | None = None
     insecure: bool = False
+    cacert: str | None = None
     color: bool | None = None
     json: bool = False
 
@@ -66,7 +68,11 @@ class App:
         from docker_job.target import find_target  # noqa: PLC0415 - --help does not need it
 
         return find_target(
-            self.url, key_file=self.key_file, context=self.context, insecure=self.insecure
+            self.url,
+            key_file=self.key_file,
+            context=self.context,
+            insecure=self.insecure,
+            cacert=self.cacert,
         )
 
     @cached_property
@@ -109,7 +115,7 @@ class App:
 
     def print_json(self, value: Any) -> None:
         """Print a value as one line of JSON on standard output."""
-        click.echo(json_module.dumps(value, ensure_ascii=False, default=str))
+        click.echo(escaped_json(json_module.dumps(value, ensure_ascii=False, default=str)))
 
     def fail(self, what: str, hint: str = "", code: int = OWN_FAILURE) -> NoReturn:
         """End the command with these two lines on standard error."""
@@ -199,7 +205,7 @@ def _report(error: click.ClickException | Failure | DockerJobError, name: str) -
 def _say(what: str, hint: str, code: int) -> int:
     for line in (what, hint):
         if line:
-            click.echo(_printable(line), err=True)
+            click.echo(safe(line), err=True)
     return code
 
 
@@ -207,8 +213,3 @@ def _say_usage(error: click.ClickException, name: str) -> int:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else name
     return _say(error.format_message(), f"See '{path} --help'.", USAGE)
-
-
-def _printable(text: str) -> str:
-    """Return a line that cannot command the terminal; the API may quote what a user wrote."""
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)

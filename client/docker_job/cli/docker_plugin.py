@@ -16,6 +16,7 @@ from click.shell_completion import ShellComplete
 from docker_job import __version__
 from docker_job.cli.app import run
 from docker_job.cli.main import group
+from docker_job.cli.terminal import protect_terminal
 
 METADATA = {
     "SchemaVersion": "0.1.0",
@@ -39,6 +40,7 @@ def main() -> None:
         return
     if job and before == ["help"]:
         rest = [*rest, "--help"]
+    protect_terminal()
     sys.exit(run(group, rest, "docker job"))
 
 

@@ -1,6 +1,5 @@
 """The command and its subcommands: one module each, imported when it is used."""
 
-import io
 import sys
 from importlib import import_module
 
@@ -8,8 +7,10 @@ import click
 
 from docker_job import __version__
 from docker_job.cli.app import App, run
+from docker_job.cli.terminal import protect_terminal
 
 COMMANDS = {
+    "audit": "audit",
     "completion": "completion",
     "context": "contexts",
     "cost": "stats",
@@ -19,6 +20,7 @@ COMMANDS = {
     "inspect": "inspect",
     "install-plugin": "plugin",
     "instances": "instances",
+    "key": "keys",
     "login": "login",
     "logout": "login",
     "logs": "logs",
@@ -54,6 +56,7 @@ class Commands(click.Group):
 @click.option("--key-file", metavar="FILE", help="A file that holds the API key.")
 @click.option("-c", "--context", metavar="NAME", help="The context to use: see context ls.")
 @click.option("--insecure", is_flag=True, help="Send the key over plain HTTP to another machine.")
+@click.option("--cacert", metavar="FILE", help="The authority of the API's certificate, in PEM.")
 @click.option("--no-color", is_flag=True, help="Print without colours.")
 @click.version_option(__version__, prog_name="docker-job")
 @click.pass_obj
@@ -62,19 +65,18 @@ def group(
     url: str | None,
     key_file: str | None,
     context: str | None,
+    cacert: str | None,
     *,
     insecure: bool,
     no_color: bool,
 ) -> None:
     """Run a Docker image at a time of your choice, at Spot prices."""
     app.url, app.key_file, app.context = url, key_file, context
-    app.insecure = insecure
+    app.insecure, app.cacert = insecure, cacert
     app.color = False if no_color else None
 
 
 def main() -> None:
     """Run `docker-job ARGS…`."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a sign shows another
-            stream.reconfigure(errors="replace")
+    protect_terminal()
     sys.exit(run(group, sys.argv[1:], "docker-job"))

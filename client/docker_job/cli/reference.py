@@ -50,6 +50,7 @@ An error is two lines on standard error: what is wrong, and what to do.
 | `DOCKER_JOB_URL` | the API, in place of the context's; by default `http://127.0.0.1:8000` |
 | `DOCKER_JOB_KEY`, `DOCKER_JOB_KEY_FILE` | the API key, or a file that holds it |
 | `DOCKER_JOB_CONTEXT` | the context to use |
+| `DOCKER_JOB_CACERT` | a file with the authority of the API's certificate, in PEM |
 | `DOCKER_JOB_INSECURE` | `yes`: send the key over plain HTTP to another machine |
 | `DOCKER_JOB_CONFIG` | the configuration file, by default `~/.config/docker-job/config.json` |
 | `NO_COLOR` | if it is not empty: no colours |

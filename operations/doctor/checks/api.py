@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import socket
+import ssl
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -67,8 +68,19 @@ async def _check_answer(found: FindingGroup, installation: Installation) -> None
     url = installation.api_url.rstrip("/") + "/healthz"
     timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
     try:
-        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as answer:
+        tls = ssl.create_default_context(cadata=installation.api_ca or None)
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.get(url, ssl=tls) as answer,
+        ):
             status = answer.status
+    except aiohttp.ClientConnectorCertificateError as error:
+        do = "DOCKER_JOB_API_CA_FILE must name the authority that issued the API's certificate, "
+        do += "and the certificate the host of DOCKER_JOB_API_URL"
+        reason = error.certificate_error
+        text = f"{url}: {getattr(reason, 'verify_message', None) or reason}"
+        found.add("fail", "API's answer", text, do)
+        return
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         do = "start it, or open the way to it (security group, firewall, DNS)"
         if installation.is_embedded:

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from services.api.agents import builds_store
 from services.api.agents.agent_file import AgentFile
+from services.api.keys.failures import WrongProof
 from shared.postgres.pool import Database
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -28,7 +29,7 @@ RECORD_SECONDS = 3600.0
 """The interval of the sweep."""
 
 
-class NoSuchBuild(Exception):
+class NoSuchBuild(WrongProof):
     """No process of this deployment has an agent with this hash, or has had one lately."""
 
 
@@ -40,15 +41,19 @@ class AgentBuilds:
     own: AgentFile
     _others: dict[str, AgentFile] = field(default_factory=dict)
 
+    def known(self, sha256: str) -> AgentFile | None:
+        """Return the agent with this hash, if this process has it."""
+        return self.own if sha256 == self.own.sha256 else self._others.get(sha256)
+
     async def find(self, sha256: str) -> AgentFile:
         """Return the agent with this hash. Raises `NoSuchBuild`."""
-        if sha256 == self.own.sha256:
-            return self.own
+        if (known := self.known(sha256)) is not None:
+            return known
         if SHA256.fullmatch(sha256) is None:
             raise NoSuchBuild(f"{sha256!r} is no SHA-256: it must have 64 digits of 0-9 and a-f")
-        if sha256 not in self._others:
-            self._remember(await self._load(sha256))
-        return self._others[sha256]
+        found = await self._load(sha256)
+        self._remember(found)
+        return found
 
     async def record_build(self) -> datetime | None:
         """Record the own build as current, and delete those that no instance can ask for."""

@@ -28,6 +28,14 @@ async def find(conn: Connection, sha256: str) -> bytes | None:
     return content
 
 
+FIND_BUILD_HASHES = "SELECT sha256 FROM agent_builds"
+
+
+async def find_hashes(conn: Connection) -> list[str]:
+    """Return the hashes of all agents."""
+    return [row["sha256"] for row in await conn.fetch(FIND_BUILD_HASHES)]
+
+
 PRUNE_BUILDS = """
 DELETE FROM agent_builds WHERE current_at < $1 AND sha256 NOT IN (
     SELECT sha256 FROM agent_builds ORDER BY current_at DESC, sha256 LIMIT $2)

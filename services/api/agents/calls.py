@@ -21,6 +21,8 @@ from services.api.jobs import store as job_store
 from services.api.jobs.endings import decide_end, decide_exit_code, may_add
 from services.api.jobs.model import TERMINAL, Attempt, AttemptEnding, Job, JobWithAttempts, Step
 from services.api.jobs.store import Owner
+from services.api.keys.failures import Failures
+from services.api.keys.rates import RateLimit
 from services.api.logs.bounds import Amount, Line, decide_kept
 from services.api.logs.store import LogBatch
 from shared import tokens
@@ -92,15 +94,17 @@ class AgentService:
     admitted: Admitted
     points: Points
     jitter: Callable[[], float]
+    failures: Failures
+    rate: RateLimit
 
-    async def admit(self, bearer: str, job_id: int) -> None:
-        """Refuse a token that is not the job's, before the body that comes with it is read."""
+    async def admit(self, bearer: str, job_id: int, address: str = "") -> None:
+        """Refuse a token that is not the job's, before its body is read. Raises `TooMany`."""
         token_hash = tokens.token_hash(bearer)
-        if self.admitted.has(token_hash, job_id):
-            return
-        async with self.db.connection() as conn:
-            await self._owner(conn, token_hash, job_id)
-        self.admitted.add(token_hash, job_id)
+        if not self.admitted.has(token_hash, job_id):
+            async with self.failures.looking_up(address, token_hash), self.db.connection() as conn:
+                await self._owner(conn, token_hash, job_id)
+            self.admitted.add(token_hash, job_id)
+        self.rate.take(f"token/{token_hash.hex()}")
 
     async def report(self, bearer: str, job_id: int, report: Report) -> None:
         """Record a heartbeat, a phase and log lines."""

@@ -7,7 +7,7 @@ containers of one job never run at once.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
 from msgspec import Struct
@@ -18,14 +18,16 @@ from services.api.agents.calls import Admitted, must_be_current
 from services.api.agents.groups import AgentCall, AgentGroups, AgentUnitOfWork
 from services.api.agents.refusals import NO_TOKEN, Refused
 from services.api.agents.requests import RoleClaim, TokenClaim
+from services.api.agents.role_claims import NotLaunched, RoleClaims
 from services.api.agents.settings import AgentsConfig
 from services.api.agents.store import ProofUse
-from services.api.agents.sts_identity import Identity, VerifiedInstance
+from services.api.agents.sts_identity import VerifiedInstance
 from services.api.jobs import decisions, interruptions
 from services.api.jobs.first_hour import free_seconds
 from services.api.jobs.model import Attempt, Job, JobWithAttempts, Step
 from services.api.jobs.store import Owner
 from services.api.keys.access import Access
+from services.api.keys.rates import RateLimit
 from services.api.secrets import store as secret_store
 from services.api.secrets.sealing import CannotOpen, open_secrets
 from shared import tokens
@@ -38,6 +40,9 @@ _log = get_logger(service="api", part="claims")
 NO_BOOTSTRAP = "this is not the bootstrap token of that attempt"
 UNKNOWN_WAIT_SECONDS = 2.0
 FREE_HOUR = "free_if_interrupted_within_seconds"
+EARLY = timedelta(seconds=5)
+"""The scheduler's clock may be ahead of the API's by this."""
+
 WAIT_SECONDS = 1.0
 """The time after which a waiting agent claims again: each second of a replacement costs money."""
 
@@ -67,19 +72,25 @@ class ClaimService:
     admitted: Admitted
     points: Points
     jitter: Callable[[], float]
-    identity: Identity | None
+    roles: RoleClaims | None
     access: Access
+    rate: RateLimit
 
-    async def claim(self, bearer: str, claim: TokenClaim) -> dict[str, Any] | Wait:
+    async def claim(
+        self, bearer: str, claim: TokenClaim, address: str = ""
+    ) -> dict[str, Any] | Wait:
         """Bind the agent's own token to the attempt of its bootstrap token; return the job.
 
-        Refused if the deployment identifies instances by their role.
+        Refused if the deployment identifies instances by their role. The token is computed, not
+        looked up: a genuine one is never refused for its *address*.
         """
         expected = tokens.bootstrap_token(
             self.config.token_key, self.config.deployment, claim.job_id, claim.attempt
         )
-        if self.identity is not None or not tokens.same(bearer, expected):
+        if self.roles is not None or not tokens.same(bearer, expected):
+            await self.access.failures.count(address)
             raise Refused(401, NO_BOOTSTRAP)
+        self.rate.take(f"attempt/{claim.job_id}/{claim.attempt}")
         call: AgentCall[Bound] = AgentCall(
             decide=lambda unit: self._bind(unit, claim),
             token_hash=tokens.token_hash(claim.token),
@@ -89,11 +100,15 @@ class ClaimService:
         )
         return await self._answer(await self.groups.serve(call))
 
-    async def claim_by_role(self, claim: RoleClaim) -> dict[str, Any] | Wait:
+    async def claim_by_role(self, claim: RoleClaim, address: str = "") -> dict[str, Any] | Wait:
         """Bind the agent's token to the attempt that was launched on its instance."""
-        if self.identity is None:
+        if self.roles is None:
             raise Refused(401, NO_TOKEN)
-        verified = await self.identity.verify(claim.identity, claim.token)  # in no transaction
+        try:
+            verified = await self.roles.verify(claim, address)  # in no transaction
+        except NotLaunched as error:
+            return Wait(str(error), UNKNOWN_WAIT_SECONDS)
+        self.rate.take(f"instance/{verified.instance_id}")
         call: AgentCall[Bound] = AgentCall(
             decide=lambda unit: self._bind_verified(unit, claim, verified),
             token_hash=tokens.token_hash(claim.token),
@@ -165,11 +180,10 @@ class ClaimService:
 
     def _bind(self, unit: AgentUnitOfWork, claim: TokenClaim) -> Bound | Refused:
         whole_job = unit.find(claim.job_id)
-        if whole_job is None or not any(
-            each.number == claim.attempt for each in whole_job.attempts
-        ):
+        found = [] if whole_job is None else whole_job.attempts
+        attempt = next((each for each in found if each.number == claim.attempt), None)
+        if whole_job is None or attempt is None or not _is_requested(attempt, unit.now):
             raise Refused(401, NO_BOOTSTRAP)
-        attempt = whole_job.attempt(claim.attempt)
         try:
             return self._bind_to(unit, claim, whole_job, attempt)
         except Refused as refused:
@@ -246,7 +260,9 @@ class ClaimService:
     def _claimed(self, claim: TokenClaim) -> None:
         # A crash here loses only the response: the agent claims again and gets the same one.
         self.points.reached("api.claimed")
-        self.admitted.add(tokens.token_hash(claim.token), claim.job_id)
+        token_hash = tokens.token_hash(claim.token)
+        self.admitted.add(token_hash, claim.job_id)
+        self.access.failures.remember([token_hash])
         _log.info(
             "attempt claimed",
             job=claim.job_id,
@@ -254,6 +270,11 @@ class ClaimService:
             instance=claim.instance_id,
             runtime=claim.runtime,
         )
+
+
+def _is_requested(attempt: Attempt, now: datetime) -> bool:
+    """Return whether an instance can have been asked for: no token is valid before that."""
+    return attempt.state != "scheduled" or attempt.due_at <= now + EARLY
 
 
 def _must_wait(whole_job: JobWithAttempts, attempt: Attempt) -> str | None:

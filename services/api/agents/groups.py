@@ -7,10 +7,11 @@ do.
 """
 
 import asyncio
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from services.api.agents import store as agent_store
@@ -25,6 +26,7 @@ from services.api.jobs.reception import Arrivals
 from services.api.jobs.store import Bearer, Beat, Owner
 from services.api.logs import store as log_store
 from services.api.logs.store import LogBatch
+from shared import request_ids
 from shared.events import cloudevents
 from shared.postgres.pool import Database, Transaction
 from shared.postgres.wakeups import Wakeups
@@ -57,6 +59,7 @@ class AgentCall(Struct, Generic[Answer], frozen=True, kw_only=True):
     claimant: str | None = None
     signature: bytes | None = None
     size: int = 1
+    request_id: str | None = field(default_factory=request_ids.current)
 
 
 class _Busy(Exception):
@@ -277,9 +280,19 @@ def _may_lock(call: AgentCall[Any], bearers: dict[bytes, Bearer]) -> bool:
 
 
 def _decide(call: AgentCall[Any], unit: AgentUnitOfWork) -> Any:
+    first = len(unit.after_commit)
     try:
-        return call.decide(unit)
+        with request_ids.serving(call.request_id):
+            return call.decide(unit)
     except Refused as refused:
         return refused
     except _Busy:
         return _Busy
+    finally:
+        own = unit.after_commit[first:]
+        unit.after_commit[first:] = [functools.partial(_act, call.request_id, act) for act in own]
+
+
+def _act(request_id: str | None, act: Callable[[], None]) -> None:
+    with request_ids.serving(request_id):
+        act()

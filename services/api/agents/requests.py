@@ -64,6 +64,20 @@ class RoleClaim(_AnyClaim, frozen=True, kw_only=True):
     # Such an agent does not know its job yet.
 
     identity: Annotated[Proof, Meta(description="The parts of a signed request to AWS STS.")]
+    instance_id: Annotated[
+        Annotated[
+            str,
+            Meta(
+                pattern=whole("i-[0-9a-f]{8,17}"),
+                extra={"wrong": "{path} must be an EC2 instance's id, like i-0123456789abcdef0"},
+            ),
+        ]
+        | None,
+        Meta(
+            description="The agent's instance, which the signature must be of. Claims without one "
+            "wait longer while there are many."
+        ),
+    ] = None
 
 
 class ReportRequest(Struct, frozen=True, kw_only=True):

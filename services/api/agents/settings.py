@@ -15,7 +15,8 @@ class AgentSettings:
     """The settings that an agent gets with its claim. Durations in seconds, sizes in bytes.
 
     *pull_retry_seconds*: for so long an attempt tries a failed pull again. *local_images*: an image
-    that only the agent's machine has is used after a failed pull.
+    that only the agent's machine has is used after a failed pull. *registries_refused*: networks in
+    which no registry may be, but for the hosts and networks of *registries_allowed*.
     """
 
     heartbeat_seconds: float
@@ -27,6 +28,8 @@ class AgentSettings:
     error_tail_lines: int
     pull_retry_seconds: float
     local_images: bool
+    registries_refused: tuple[str, ...] = ()
+    registries_allowed: tuple[str, ...] = ()
 
     def of_job(self, job: Job) -> "AgentSettings":
         """Return the settings for *job*, with its own grace.

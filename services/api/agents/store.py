@@ -1,4 +1,4 @@
-"""SQL of claims: the attempts of instances, tokens that are already bound, proofs of identity.
+"""SQL of claims: attempts by their instances, live ones, tokens already bound, proofs of identity.
 
 Each signature is valid for one agent token, until it expires.
 """
@@ -42,6 +42,25 @@ async def find_instances(conn: Connection, instance_ids: Collection[str]) -> dic
     """Find the attempts that these instances were launched for."""
     rows = await conn.fetch(FIND_INSTANCES, list(instance_ids))
     return {row["instance_id"]: Owner(row["job_id"], row["number"]) for row in rows}
+
+
+# What is checked at some time lives: agents with their tokens, and instances that boot.
+FIND_LIVE = """
+SELECT token_hash, instance_id FROM attempts WHERE check_at IS NOT NULL
+ORDER BY check_at DESC LIMIT $1
+"""
+
+
+class LiveAttempt(Struct, frozen=True):
+    """The token and the instance of an attempt, as far as it has them."""
+
+    token_hash: bytes | None
+    instance_id: str | None
+
+
+async def find_live(conn: Connection, most: int) -> list[LiveAttempt]:
+    """Find the attempts that live, *most* at the most."""
+    return [LiveAttempt(**row) for row in await conn.fetch(FIND_LIVE, most)]
 
 
 class ProofUse(Struct, frozen=True):

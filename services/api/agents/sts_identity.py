@@ -9,12 +9,13 @@ answers with the role's session, which EC2 names after the instance. The guarant
 - The deployment and the hash of the attempt token are signed too: a proof for another deployment or
   token is refused before STS is called.
 - The signature is valid for five minutes, and recorded until then (`store.py`).
+- What STS answered is remembered for the very same signed request and token (`sts_calls.py`).
 - The role's trust policy must name EC2 alone: a principal that may assume the role can choose the
   session's name.
 """
 
-import asyncio
 import hashlib
+import json
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -25,6 +26,7 @@ import aiohttp
 from msgspec import Meta, Struct
 
 from services.api.agents.refusals import Refused
+from services.api.agents.sts_calls import AnswerMemory, Lane, StsUnavailable
 from services.api.jobs.fields import whole
 from shared import tokens
 from shared.clock import Clock
@@ -41,8 +43,6 @@ SIGNED = frozenset(
 MAX_VALUE = 8192
 SKEW = timedelta(minutes=5)
 STS_SECONDS = 5.0
-AT_ONCE = 16
-REMEMBERED = 10_000
 
 _AUTHORIZATION = re.compile(
     r"AWS4-HMAC-SHA256 Credential=[A-Z0-9]{16,128}/(?P<day>\d{8})/(?P<region>[a-z0-9-]+)/sts/"
@@ -58,10 +58,6 @@ _SESSION = re.compile(
 )
 _INSTANCE = re.compile(r"i-[0-9a-f]{8,17}")
 _ARN = re.compile(r"<Arn>([^<]*)</Arn>")
-
-
-class StsUnavailable(Exception):
-    """STS does not answer now: the agent claims again."""
 
 
 HeaderName = Annotated[
@@ -111,8 +107,14 @@ class IdentityConfig:
 class Identity(Protocol):
     """Port: verify the instance of a proof. The one adapter calls STS."""
 
-    async def verify(self, proof: Proof, token: str) -> VerifiedInstance:
-        """Verify *proof*, which is bound to the agent's *token*.
+    def recall(self, proof: Proof, token: str) -> VerifiedInstance | None:
+        """Return the instance of a proof that was verified before. Raises `Refused`."""
+        ...
+
+    async def verify(
+        self, proof: Proof, token: str, claimant: str | None = None
+    ) -> VerifiedInstance:
+        """Verify *proof*, which is bound to the agent's *token*; *claimant*: the instance it names.
 
         Raises `Refused` and `StsUnavailable`.
         """
@@ -152,6 +154,15 @@ def check_proof(
     return VerifiedInstance("", hashlib.sha256(match["signature"].encode()).digest(), at + SKEW)
 
 
+def digest_of(proof: Proof, token: str) -> bytes:
+    """Hash every part of a proof and its token: none can be replaced in what is remembered.
+
+    JSON separates the parts: no header can take the place of two.
+    """
+    parts = [sorted(proof.headers.items()), proof.body, token]
+    return hashlib.sha256(json.dumps(parts).encode()).digest()
+
+
 def read_instance(answer: str, role: Role) -> str:
     """Read the instance id from STS's answer. Raises `Refused` if it is not of the role."""
     arns = _ARN.findall(answer)
@@ -178,26 +189,49 @@ def _timestamp(text: str, day: str) -> datetime | None:
 
 @dataclass
 class StsIdentity:
-    """Verifies proofs with STS. Results are cached while the proof is valid: agents claim again."""
+    """Verifies proofs with STS, and remembers what it answered: agents claim again.
+
+    An answer counts only for the very same request and token: each header, the body, the token.
+    """
 
     config: IdentityConfig
     clock: Clock
-    _known: dict[bytes, VerifiedInstance] = field(default_factory=dict)
-    _room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+    _known: AnswerMemory[VerifiedInstance] = field(default_factory=AnswerMemory)
+    _refused: AnswerMemory[tuple[int, str]] = field(default_factory=AnswerMemory)
+    _named: Lane = field(default_factory=Lane)
+    _unnamed: Lane = field(default_factory=Lane)
 
-    async def verify(self, proof: Proof, token: str) -> VerifiedInstance:
-        """Verify *proof*; return its instance."""
-        checked = check_proof(proof, token, self.config, self.clock.now())
-        known = self._known.get(checked.signature)
+    def recall(self, proof: Proof, token: str) -> VerifiedInstance | None:
+        """Return the instance of a proof that STS has verified before.
+
+        Raises `Refused` for one that no agent sends, or that STS has refused before.
+        """
+        check_proof(proof, token, self.config, self.clock.now())
+        digest = digest_of(proof, token)
+        refused = self._refused.get(digest)
+        if refused is not None:
+            raise Refused(*refused)
+        return self._known.get(digest)
+
+    async def verify(
+        self, proof: Proof, token: str, claimant: str | None = None
+    ) -> VerifiedInstance:
+        """Verify *proof*; return its instance. *claimant*: the known instance that it names."""
+        known = self.recall(proof, token)
         if known is not None:
             return known
-        answer = await self._ask(proof)
-        verified = VerifiedInstance(
-            read_instance(answer, self.config.role), checked.signature, checked.expires_at
-        )
-        if len(self._known) >= REMEMBERED:
-            self._known.clear()
-        self._known[verified.signature] = verified
+        checked = check_proof(proof, token, self.config, self.clock.now())
+        lane = self._unnamed if claimant is None else self._named
+        digest = digest_of(proof, token)
+        try:
+            async with lane.room(claimant):
+                answer = await self._ask(proof)
+            instance_id = read_instance(answer, self.config.role)
+        except Refused as refused:
+            self._refused.add(digest, (refused.status, str(refused)))
+            raise
+        verified = VerifiedInstance(instance_id, checked.signature, checked.expires_at)
+        self._known.add(digest, verified)
         return verified
 
     async def _ask(self, proof: Proof) -> str:
@@ -205,8 +239,6 @@ class StsIdentity:
         timeout = aiohttp.ClientTimeout(total=STS_SECONDS)
         try:
             async with (
-                asyncio.timeout(2 * STS_SECONDS),
-                self._room,
                 aiohttp.ClientSession(timeout=timeout) as session,
                 session.post(
                     self.config.sts_url.rstrip("/") + "/",
@@ -221,7 +253,9 @@ class StsIdentity:
             raise StsUnavailable("STS does not answer now: try again") from None
         if response.status == 200:
             return raw.decode(errors="replace")
-        if response.status >= 500 or response.status == 429:
+        # Throttling is a 400 of the query protocol:
+        # https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html
+        if response.status >= 500 or response.status == 429 or b"Throttling" in raw:
             raise StsUnavailable(f"STS answered {response.status}: try again")
         _log.warning("STS refused a claim", status=response.status)
         raise Refused(401, f"STS refused the claim's signature (status {response.status})")

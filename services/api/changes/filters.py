@@ -22,6 +22,7 @@ class ChangeFilter(Struct, frozen=True):
         wanted = self.filters
         return (
             (not self.jobs or change.job_id in self.jobs)
+            and wanted.project in (None, change.project)
             and (not wanted.statuses or change.status in wanted.statuses)
             and wanted.name in (None, change.name)
             and wanted.image in (None, change.docker_image)

@@ -8,29 +8,24 @@ import asyncio
 import contextlib
 from collections.abc import Iterator
 
-from services.api.group_commit import Overloaded
 from services.api.jobs.changes import CHANGES, JOB
+from services.api.shares import Shares
 from shared.postgres.wakeups import EVERYTHING, Wakeups
 
 MOST = 1000
-"""The followers of one process: each has a connection, and reads the database when it is woken."""
+"""The followers of all processes: each has a connection, and reads the database when it is woken.
+Keys share them."""
 
 
 class Followers:
     """A set of events for each followed job, and one for all changes; other jobs cost nothing."""
 
     def __init__(self, wakeups: Wakeups, most: int = MOST) -> None:
-        self._most = most
+        self.shares = Shares(most, "too many clients follow logs or events: try again")
         self._of_job: dict[str, set[asyncio.Event]] = {}
         self._of_all: set[asyncio.Event] = set()
-        self._count = 0
         wakeups.listen(JOB, self._wake_job)
         wakeups.listen(CHANGES, self._wake_all)
-
-    def check_room(self) -> None:
-        """Raise `Overloaded` if there are as many followers as are allowed."""
-        if self._count >= self._most:
-            raise Overloaded("too many clients follow logs or events: try again")
 
     @contextlib.contextmanager
     def follow(self, job_id: int) -> Iterator[asyncio.Event]:
@@ -52,11 +47,9 @@ class Followers:
     def _among(self, followers: set[asyncio.Event]) -> Iterator[asyncio.Event]:
         event = asyncio.Event()
         followers.add(event)
-        self._count += 1
         try:
             yield event
         finally:
-            self._count -= 1
             followers.discard(event)
 
     def _wake_job(self, detail: str) -> None:

@@ -31,6 +31,7 @@ class JobChange(Struct, frozen=True):
     name: str | None
     docker_image: str
     labels: dict[str, str]
+    project: str
 
 
 class ChangePage(Struct, frozen=True):
@@ -86,9 +87,9 @@ SELECT counter.epoch, counter.position AS newest, counter.pruned,
     EXISTS (SELECT FROM new_job_changes) AS unnumbered, page.*
 FROM job_change_counter counter LEFT JOIN LATERAL (
     SELECT c.position, c.job_id, c.at, c.status, c.attempt, c.phase, c.reason,
-        j.name, j.docker_image, j.labels
+        j.name, j.docker_image, j.labels, j.project
     FROM job_changes c CROSS JOIN LATERAL (
-        SELECT name, docker_image, labels FROM jobs WHERE id = c.job_id OFFSET 0) j
+        SELECT name, docker_image, labels, project FROM jobs WHERE id = c.job_id OFFSET 0) j
     WHERE c.position > $1 ORDER BY c.position LIMIT (SELECT $2::integer)) page ON true
 ORDER BY page.position
 """

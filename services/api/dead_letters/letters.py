@@ -9,6 +9,9 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import Struct
 
+from services.api.audit import acts
+from services.api.audit.acts import Action, Actor
+from services.api.audit.store import add_act
 from services.api.dead_letters.store import KeptReport, load_reports
 from shared.events.events import DeadLetterDropAsked, DeadLetterRedriveAsked
 from shared.events.letters import LetterPlace, LetterState, ReportedLetter
@@ -21,6 +24,11 @@ COMMAND = "python -m operations.deadletters"
 IN_COMPOSE = "docker compose run --rm deadletters"
 
 Ask: TypeAlias = type[DeadLetterRedriveAsked | DeadLetterDropAsked]
+
+_ACTIONS: dict[Ask, Action] = {
+    DeadLetterRedriveAsked: "deadletter.redrive",
+    DeadLetterDropAsked: "deadletter.drop",
+}
 
 
 class NoSuchLetter(Exception):
@@ -92,9 +100,7 @@ class LetterService:
         name, letter = (await self._find(event_id, service))[0]
         return ShownLetter(**_fields(name, letter), body=letter.body, body_bytes=letter.body_bytes)
 
-    async def ask(
-        self, kind: Ask, event_id: str, service: str | None, by: str | None
-    ) -> AskedAnswer:
+    async def ask(self, kind: Ask, event_id: str, service: str | None, by: Actor) -> AskedAnswer:
         """Publish that *by* asks *kind* of the letter, in each service that has it.
 
         Raises `NoSuchLetter`, `LetterInBroker`.
@@ -105,12 +111,19 @@ class LetterService:
             raise LetterInBroker(_in_broker(kind, event_id, found[0][0]))
         async with self.db.transaction() as tx:
             asked = [
-                kind(service=each, event_id=uuid.UUID(event_id), asked_at=tx.now, asked_by=by)
+                kind(
+                    service=each,
+                    event_id=uuid.UUID(event_id),
+                    asked_at=tx.now,
+                    asked_by=by.key_name,
+                )
                 for each in names
             ]
             await messages.publish(tx, asked)
+            await add_act(tx, by, _ACTIONS[kind], subject=event_id)
             answer = AskedAnswer(event_id, ", ".join(names), tx.now)
         self.wakeups.wake(*tx.wakes)
+        acts.log(by, _ACTIONS[kind], subject=event_id)
         return answer
 
     async def _reports(self, service: str | None) -> list[KeptReport]:

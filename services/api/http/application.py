@@ -4,22 +4,34 @@ Starlette's outermost layer answers in plain text and raises again; here it is `
 wraps a function as an endpoint in a second exception handler, but not an `Endpoint`.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.api.http.headers import CALL, marked, single_of, trouble_with
+from services.api.http.hosts import NO_MORE_HOSTS, AllowedHosts
 from services.api.http.responses import malformed, on_crash
-from shared.runtime.http_protocol import NOSNIFF
+from shared.runtime.http_connection import NOSNIFF
 
 
 class Application(Starlette):
-    """Routes and exception handlers."""
+    """Routes and exception handlers; *hosts* checks each request before its route's endpoint."""
+
+    def __init__(
+        self,
+        routes: Sequence[BaseRoute],
+        exception_handlers: Mapping[Any, Any],
+        hosts: AllowedHosts = NO_MORE_HOSTS,
+    ) -> None:
+        super().__init__(routes=routes, exception_handlers=exception_handlers)
+        self.hosts = hosts
 
     def build_middleware_stack(self) -> ASGIApp:
         return Guard(ExceptionMiddleware(self.router, handlers=self.exception_handlers))
@@ -27,11 +39,15 @@ class Application(Starlette):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """The endpoint of a route: *serve* answers a request."""
+    """The endpoint of a route: *serve* answers a request, save one of a foreign web page."""
 
     serve: Callable[[Request], Awaitable[Response]]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        hosts: AllowedHosts = scope["app"].hosts
+        refusal = hosts.page_refusal(scope)
+        if refusal is not None:
+            raise refusal
         response = await self.serve(Request(scope, receive, send))
         if scope["method"] == "HEAD" and isinstance(response, StreamingResponse):
             response.body_iterator = _nothing()  # it may take as long as the job

@@ -21,6 +21,11 @@ from services.api.submission.request import BadRequest
 SMALL_BYTES = 65_536
 """The size limit of a small body, and of a claim and a callback."""
 
+REPORT_BYTES = 1_048_576
+"""The size limit of an agent's report. Its largest batch is 1,000 lines of 144 KiB in UTF-8, in the
+releases before too (`agent/docker_job_agent/line_queue.py`, and one piece of `redraw.py`). JSON may
+write six bytes for one (RFC 8259, 7), and has 120 bytes for each line beside its text."""
+
 ROOM_SECONDS = 5.0
 """The longest time that a large body waits for room."""
 

@@ -7,24 +7,45 @@ from starlette.datastructures import QueryParams
 from services.api.jobs.fields import MAX_LABELS
 from services.api.jobs.filters import Filters, Order
 from services.api.jobs.model import STATUSES
+from services.api.keys.access import Denied
+from services.api.keys.caller import Caller
 from services.api.submission.request import BadRequest
 
-FILTERS = ("name", "image", "q")
+PROJECT = "project"
+FILTERS = ("name", "image", "q", PROJECT)
 MANY_FILTERS = ("status", "label")
 TIMES = ("since", "until", "by")
 MAX_TEXT = 256
 MAX_IMAGE = 4096
 
 
-def read_filters(query: QueryParams) -> Filters:
-    """Read the filters that `/list` and others share: `FILTERS` and `MANY_FILTERS`."""
+def read_filters(query: QueryParams, caller: Caller) -> Filters:
+    """Read the filters that `/list` and others share: `FILTERS` and `MANY_FILTERS`.
+
+    They are of jobs that *caller* sees. Raises `Denied`.
+    """
     return Filters(
         statuses=_statuses(query.getlist("status")),
         labels=_labels(query.getlist("label")),
         name=_text(query, "name", MAX_TEXT),
         image=_text(query, "image", MAX_IMAGE),
         text=_text(query, "q", MAX_TEXT),
+        project=read_project(query, caller),
     )
+
+
+def read_project(query: QueryParams, caller: Caller) -> str | None:
+    """Return the project whose jobs alone are asked for; None: those of all projects.
+
+    Raises `Denied` if *caller* asks for a project that it does not see, whether there is one or
+    not.
+    """
+    project, sees = _text(query, PROJECT, MAX_TEXT), caller.sees
+    if sees is None:
+        return project
+    if project not in (None, sees):
+        raise Denied(403, f"project must be {sees}: this API key sees the jobs of no other project")
+    return sees
 
 
 def read_order(query: QueryParams) -> Order:

@@ -1,17 +1,23 @@
-"""Protection of an API without keys from web pages, which could call it through a user's browser.
+"""Protection of the API from web pages, which could call it through a user's browser.
 
-A page has two ways. It may send a request across origins: the browser adds `Origin` and
-`Sec-Fetch-Site`, which the page cannot change. Or its own name may resolve to 127.0.0.1 (DNS
-rebinding): for the browser the API is then the page's own origin, but `Host` still has its name.
-So both are checked. Clients other than browsers send neither `Origin` nor `Sec-Fetch-Site`.
+A page has two ways. It may send a request across origins: the browser adds `Origin` to all but
+GET and HEAD, and `Sec-Fetch-Site` where the API's URL is trustworthy, such as localhost; the page
+can change neither (https://fetch.spec.whatwg.org/#origin-header, https://www.w3.org/TR/fetch-metadata/).
+Such a request is refused on every route, save a read with a key in its header: a browser adds no
+key by itself. Or the page's own name may resolve to 127.0.0.1 (DNS rebinding): for the browser the
+API is then the page's own origin, but `Host` still has its name. So `Host` is checked too, while
+there is no key. Clients other than browsers send neither `Origin` nor `Sec-Fetch-Site`. What a
+proxy adds (`Forwarded`, `X-Forwarded-Host`) is never read: any client can send it.
 """
 
 import functools
 import ipaddress
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
+from starlette.types import Scope
 
 from services.api.keys.access import Denied
 from shared.settings import PREFIX
@@ -34,31 +40,76 @@ OWN_SITES = frozenset({"none", "same-origin"})
 among them: to a browser every port of localhost is one site (https://www.w3.org/TR/fetch-metadata/)."""
 
 
+READS = frozenset({"GET", "HEAD"})
+
+Origin = tuple[str, str, int | None]
+"""Scheme, host and port."""
+
+RawHeaders = Iterable[tuple[bytes, bytes]]
+
+
 @dataclass(frozen=True)
 class AllowedHosts:
-    """Checks requests to the API while there is no key. *names* are allowed beside loopback."""
+    """Checks requests for what a web page may have sent.
 
-    names: frozenset[str]
+    *names*: hosts allowed beside loopback while there is no key. *origins*: the API's own, beside
+    that of the request: a proxy may have ended TLS in front of it.
+    """
+
+    names: frozenset[str] = frozenset()
+    origins: frozenset[Origin] = frozenset()
 
     def refusal(self, scheme: str, headers: Headers) -> Denied | None:
-        """Return the reason to refuse this request (421: its Host, 403: its origin), or None."""
-        sent: dict[bytes, list[str]] = {b"host": [], b"origin": [], b"sec-fetch-site": []}
-        for name, value in headers.raw:
-            if name in sent:
-                sent[name].append(value.decode("latin-1"))
-        hosts, own = sent[b"host"], None
+        """Return the reason to refuse this request while there is no key, or None.
+
+        421: its Host, 403: its origin.
+        """
+        hosts = _values(headers.raw, b"host")
         if hosts:  # browsers always send it, and pages cannot remove it (fetch.spec.whatwg.org)
             found = read_host(hosts[0]) if len(hosts) == 1 else None
             if found is None or not (is_loopback(found[0]) or found[0] in self.names):
                 return Denied(421, _wrong_host(hosts))
-            own = (scheme, found[0], found[1] or DEFAULT_PORTS.get(scheme))
-        for origin in sent[b"origin"]:
-            if own is None or _read_origin(origin) != own:
-                return _foreign("Origin", origin)
-        for site in sent[b"sec-fetch-site"]:
+        return self._foreign(scheme, headers.raw)
+
+    def page_refusal(self, scope: Scope) -> Denied | None:
+        """Return the reason to refuse this request of a page of another origin (403), or None.
+
+        A read with a key is not refused: the browser shows its answer to no page.
+        """
+        headers: RawHeaders = scope["headers"]
+        if scope["method"] in READS and _has_key(headers):
+            return None
+        return self._foreign(scope.get("scheme", "http"), headers)
+
+    def _foreign(self, scheme: str, headers: RawHeaders) -> Denied | None:
+        for site in _values(headers, b"sec-fetch-site"):
             if site not in OWN_SITES:
-                return _foreign("Sec-Fetch-Site", site)
+                return _denied_page("Sec-Fetch-Site", site)
+        for origin in _values(headers, b"origin"):
+            found = read_origin(origin)
+            if found is None or not (
+                found in self.origins or found == _own_origin(scheme, headers)
+            ):
+                return _denied_page("Origin", origin)
         return None
+
+
+NO_MORE_HOSTS = AllowedHosts()
+"""Only loopback, and the origin that a request itself names as the API's."""
+
+
+def _values(headers: RawHeaders, wanted: bytes) -> list[str]:
+    return [value.decode("latin-1") for name, value in headers if name == wanted]
+
+
+def _has_key(headers: RawHeaders) -> bool:
+    return any(each[:7].lower() == "bearer " for each in _values(headers, b"authorization"))
+
+
+def _own_origin(scheme: str, headers: RawHeaders) -> Origin | None:
+    hosts = _values(headers, b"host")
+    found = read_host(hosts[0]) if len(hosts) == 1 else None
+    return None if found is None else (scheme, found[0], found[1] or DEFAULT_PORTS.get(scheme))
 
 
 def read_host(text: str) -> tuple[str, int | None] | None:
@@ -95,7 +146,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _read_origin(text: str) -> tuple[str, str, int | None] | None:
+def read_origin(text: str) -> Origin | None:
     """Parse scheme, host and port of an Origin header; return None for `null` or a list."""
     scheme, separator, host = text.partition("://")
     found = read_host(host)
@@ -115,9 +166,9 @@ def _wrong_host(hosts: list[str]) -> str:
     )
 
 
-def _foreign(header: str, value: str) -> Denied:
+def _denied_page(header: str, value: str) -> Denied:
     return Denied(
         403,
         f"the request was sent by a web page of another origin ({header}: "
-        f"{value[:SHOWN_CHARACTERS]}): while there is no API key that is refused",
+        f"{value[:SHOWN_CHARACTERS]}): only a read with an API key in its header is answered then",
     )

@@ -12,14 +12,17 @@ from starlette.routing import Route
 from services.api.agents.builds import NoSuchBuild
 from services.api.agents.claims import SecretsClosed
 from services.api.agents.refusals import Refused
-from services.api.agents.sts_identity import StsUnavailable
+from services.api.agents.sts_calls import StsUnavailable
 from services.api.dead_letters.letters import LetterInBroker, NoSuchLetter
 from services.api.group_commit import Overloaded, Stopping
 from services.api.http.bodies import NoRoom, TooLarge, TooSlow
 from services.api.http.headers import header_of
 from services.api.jobs.queries import AlreadyOver, NoSuchJob
 from services.api.jobs.retention_sweeps import NotRemovable
-from services.api.keys.access import Denied, TooMany
+from services.api.keys.access import Denied
+from services.api.keys.rates import TooMany
+from services.api.keys.service import KeyNeeded, NoSuchKey
+from services.api.shares import ShareUsed
 from services.api.submission.intake import KeyConflict
 from services.api.submission.request import BadRequest
 from shared.log import get_logger
@@ -29,7 +32,7 @@ _log = get_logger(service="api", part="http")
 _encoder = msgspec.json.Encoder()
 
 RETRY_SECONDS = "1"
-"""After a 503, if nothing more is known."""
+"""After a 429 or 503, if nothing more is known."""
 
 
 def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -38,8 +41,8 @@ def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None)
 
 
 def raw_answer(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """Respond with JSON bytes; a 503 says when to try again."""
-    if status == 503:
+    """Respond with JSON bytes; a 429 or 503 names the time to try again."""
+    if status in (429, 503):
         headers = {"Retry-After": RETRY_SECONDS, **(headers or {})}
     return Response(body + b"\n", status, headers, media_type="application/json")
 
@@ -63,10 +66,13 @@ _STATUSES: dict[type[Exception], int] = {
     KeyConflict: 409,
     NoSuchLetter: 404,
     LetterInBroker: 409,
+    NoSuchKey: 404,
+    KeyNeeded: 409,
     TooLarge: 413,
     TooSlow: 408,
     Stopping: 503,
     Overloaded: 503,
+    ShareUsed: 429,
     StsUnavailable: 503,
     SecretsClosed: 503,
 }
@@ -126,7 +132,7 @@ async def on_crash(request: Request, error: Exception) -> Response:
 
 
 async def on_denied(_request: Request, error: Exception) -> Response:
-    """Answer a caller whose key is missing, unknown, or of too small a scope."""
+    """Answer a web page, or a caller whose key is missing, unknown, or of too small a scope."""
     if not isinstance(error, Denied):
         raise error
     return _message(error.status, str(error))

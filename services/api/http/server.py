@@ -5,13 +5,16 @@ import socket
 from starlette.types import ASGIApp
 
 from services.api.http.hosts import canonical, is_loopback
+from services.api.http.settings import HttpConfig
 from services.api.keys import store as key_store
 from shared.log import get_logger
 from shared.postgres.pool import Database
 from shared.postgres.waiting import wait_for_database
 from shared.runtime.http_protocol import BoundedProtocol
+from shared.runtime.http_room import Room
 from shared.runtime.http_server import HttpServer, listen
 from shared.runtime.http_server import http_server as http_server_for
+from shared.runtime.tls import Certificate
 from shared.settings import PREFIX, BadSetting
 
 KEEP_ALIVE_SECONDS = 310
@@ -78,11 +81,27 @@ async def _any_good_key(db: Database) -> bool:
         return await key_store.any_good_key(conn)
 
 
-def http_server(app: ASGIApp, protocol: type[BoundedProtocol] = BoundedProtocol) -> HttpServer:
-    """Make a server for *app*; `serve(sockets=[…])` runs it."""
+def http_server(
+    app: ASGIApp,
+    protocol: type[BoundedProtocol] = BoundedProtocol,
+    *,
+    room: Room | None = None,
+    certificate: Certificate | None = None,
+) -> HttpServer:
+    """Make a server for *app*; `serve(sockets=[…])` runs it, with TLS if it has a *certificate*.
+
+    Its connections share *room*.
+    """
     return http_server_for(
         app,
         protocol,
+        room=room or Room(),
         keep_alive_seconds=KEEP_ALIVE_SECONDS,
         graceful_seconds=GRACEFUL_SECONDS,
+        certificate=certificate,
     )
+
+
+def room_of(config: HttpConfig, processes: int = 1) -> Room:
+    """Make the room of one of *processes*: what they buffer is half of what bodies may hold."""
+    return Room(config.connections, config.body.total // 2, processes)

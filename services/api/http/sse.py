@@ -1,9 +1,13 @@
 """Server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html."""
 
+from collections.abc import AsyncIterator
 from datetime import datetime
 
 from starlette.requests import Request
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
+from services.api.shares import Shares
 from services.api.submission.request import BadRequest
 from shared.clock import Clock
 
@@ -15,6 +19,27 @@ DATA_ONLY = {"X-Content-Type-Options": "nosniff"}
 
 EVENTS = "text/event-stream"
 EVENT_HEADERS = {**DATA_ONLY, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
+class Followed(StreamingResponse):
+    """A response of events, which holds a follower's place of *key* until it has ended.
+
+    Making it raises `ShareUsed`: an answer that has begun cannot refuse any more. Nothing may be
+    awaited between that and its call, which returns the place.
+    """
+
+    def __init__(self, stream: AsyncIterator[str], places: Shares, key: str | None) -> None:
+        super().__init__(stream, media_type=EVENTS, headers=EVENT_HEADERS)
+        places.take(key)
+        self._places = places
+        self._key = key
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._places.give_back(self._key)
+
 
 STILL_HERE = ": still here\n"
 

@@ -142,7 +142,14 @@ def decide_phase(job: Job, attempt: Attempt, phase: str, now: datetime) -> Step 
     if phase != "running":
         return Step(job=job, attempts=(moved,))
     runtime = attempt.runtime or "simulated"
-    started = JobStarted(job_id=job.id, attempt=attempt.number, started_at=now, runtime=runtime)
+    started = JobStarted(
+        job_id=job.id,
+        attempt=attempt.number,
+        started_at=now,
+        runtime=runtime,
+        project=job.project,
+        created_by=job.created_by,
+    )
     return Step(job=replace(job, status="RUNNING"), attempts=(moved,), events=(started,))
 
 

@@ -12,8 +12,8 @@ class Filters(Struct, frozen=True, kw_only=True):
     """The conditions that a job must match, all of them. None and empty: anything.
 
     `labels`: pairs of name and value. `text` is a part of its id, name, image or a label's value,
-    in upper or lower case. It was accepted, or with *by* finished, from `since` on and before
-    `until`.
+    in upper or lower case. It is a job of `project`. It was accepted, or with *by* finished, from
+    `since` on and before `until`.
     """
 
     statuses: tuple[str, ...] = ()
@@ -21,6 +21,7 @@ class Filters(Struct, frozen=True, kw_only=True):
     name: str | None = None
     image: str | None = None
     text: str | None = None
+    project: str | None = None
     since: datetime | None = None
     until: datetime | None = None
     by: Order = "created"

@@ -63,7 +63,8 @@ SELECT page.*, jobs.name AS job_name FROM (
             SELECT * FROM attempts WHERE instance_id IS NOT NULL AND instance_gone_at IS NULL
             ORDER BY ended_at DESC LIMIT (SELECT $6::integer)
         ) unconfirmed
-        WHERE dies_by IS NULL OR dies_by > $1
+        WHERE (dies_by IS NULL OR dies_by > $1) AND ($7::text IS NULL
+            OR EXISTS (SELECT FROM jobs WHERE id = unconfirmed.job_id AND project = $7))
     ) own
     WHERE (since, job_id, number) > ($2, $3::bigint, $4::integer)
     ORDER BY since, job_id, number LIMIT (SELECT $5::integer)
@@ -73,9 +74,9 @@ ORDER BY since, job_id, number
 
 
 async def list_instances(
-    conn: Connection, now: datetime, after: Place, limit: int
+    conn: Connection, now: datetime, after: Place, limit: int, project: str | None = None
 ) -> list[RunningInstance]:
-    """Load up to *limit* instances behind *after*, the oldest first.
+    """Load up to *limit* instances behind *after*, of one project or all, the oldest first.
 
     One that must have ended a day ago is taken for terminated, as in `retention.py`.
     """
@@ -87,6 +88,7 @@ async def list_instances(
         after.attempt,
         limit,
         MOST,
+        project,
     )
     return [_instance(row, now) for row in rows]
 

@@ -4,15 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from services.api.audit import acts
+from services.api.audit.acts import Actor
+from services.api.audit.store import add_act
 from services.api.jobs import consoles, decisions, unit_of_work, views
 from services.api.jobs import store as job_store
 from services.api.jobs.model import JobRules
 from shared.crash_points import Points
-from shared.log import get_logger
 from shared.postgres.pool import Database
 from shared.postgres.wakeups import Wakeups
-
-_log = get_logger(service="api", part="jobs")
 
 
 class NoSuchJob(Exception):
@@ -45,7 +45,7 @@ class JobService:
         now = self.db.clock.now()
         return views.detailed(job, attempts, now, self.rules, self.trouble(), printed)
 
-    async def cancel(self, job_id: int) -> dict[str, Any]:
+    async def cancel(self, job_id: int, actor: Actor) -> dict[str, Any]:
         """Cancel a job at any stage. Raises `NoSuchJob` and `AlreadyOver`."""
         async with self.db.transaction() as tx:
             whole_job = await job_store.lock_whole_job(tx, job_id)
@@ -57,7 +57,8 @@ class JobService:
                 status = whole_job.job.status
                 raise AlreadyOver(f"job {job_id} is already {status} and cannot be cancelled")
             await unit_of_work.save_and_publish(tx, whole_job, step)
+            await add_act(tx, actor, "job.cancel", job_id=job_id)
         self.points.reached("api.cancelled")
-        _log.info("job cancelled", job=job_id, attempt=whole_job.job.attempt)
+        acts.log(actor, "job.cancel", [job_id])
         self.wakeups.wake(*tx.wakes)
         return await self.status(job_id)

@@ -20,10 +20,11 @@ LEAST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 60.0
 
 
 class RetentionSettings(Struct, frozen=True):
-    """The settings of the deployment; None: not set."""
+    """The settings of the deployment; None: not set (*audit_days*: for ever)."""
 
     jobs_days: Days | None = None
     logs_days: Days | None = None
+    audit_days: int | None = None
 
 
 class RetentionDefaults(Struct, frozen=True):

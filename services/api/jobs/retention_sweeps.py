@@ -9,6 +9,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from services.api.audit import acts
+from services.api.audit.acts import Actor
+from services.api.audit.store import add_act
 from services.api.jobs import retention_store as rows
 from services.api.jobs import store as job_store
 from services.api.jobs import totals
@@ -138,7 +141,7 @@ class RecordService:
     db: Database
     rules: JobRules
 
-    async def remove(self, job_id: int) -> None:
+    async def remove(self, job_id: int, actor: Actor) -> None:
         """Remove a finished job and all that belongs to it, its Idempotency-Key too.
 
         Raises `NoSuchJob` and `NotRemovable`.
@@ -151,7 +154,8 @@ class RecordService:
             if blocking is not None:
                 raise NotRemovable(blocking)
             await _remove(tx, [job_id])
-        _log.info("record removed", job=job_id)
+            await add_act(tx, actor, "job.remove", job_id=job_id)
+        acts.log(actor, "job.remove", [job_id])
 
 
 async def _remove(tx: Transaction, job_ids: Sequence[int]) -> None:

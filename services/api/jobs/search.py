@@ -31,9 +31,11 @@ DISORDER = timedelta(seconds=30)
 
 LAST_ID = 2**63 - 1
 
-# $3 to $7 are labels, statuses, name, image and text of the filters, $8 and $9 the times.
+# $3 to $7 are labels, statuses, name, image and text of the filters, $8 and $9 the times, $13 the
+# project.
 _MATCHES = """
 labels @> $3 AND (cardinality($4::text[]) = 0 OR status = ANY ($4))
+AND ($13::text IS NULL OR project = $13)
 AND ($5::text IS NULL OR name = $5) AND ($6::text IS NULL OR docker_image = $6)
 AND ($7::text IS NULL OR strpos(id::text, $7) > 0 OR strpos(lower(name), lower($7)) > 0
      OR strpos(lower(docker_image), lower($7)) > 0
@@ -53,6 +55,10 @@ ORDER BY job_id DESC LIMIT {limit}
 _WITH_STATUS = """
 SELECT id FROM jobs WHERE (status, id) <= (wanted, {upto}) AND status >= wanted
 ORDER BY status DESC, id DESC LIMIT {limit}
+"""
+_WITH_PROJECT = """
+SELECT id FROM jobs WHERE (project, id) <= ($13, {upto}) AND project >= $13
+ORDER BY project DESC, id DESC LIMIT {limit}
 """
 _WITH_HASH = """
 SELECT id FROM jobs WHERE {column} IS NOT NULL
@@ -77,7 +83,10 @@ UNION ALL
 SELECT max(({_WITH_STATUS.format(upto="upto", limit=1)})), 4, '', ''
 FROM unnest($4::text[]) wanted HAVING cardinality($4::text[]) > 0
 UNION ALL
-SELECT upto, 5, '', ''
+SELECT ({_WITH_PROJECT.format(upto="upto", limit=1)}), 5, '', ''
+WHERE $13::text IS NOT NULL
+UNION ALL
+SELECT upto, 6, '', ''
 """  # noqa: S608 - our own words
 _NEXT = f"""
 SELECT * FROM (
@@ -97,8 +106,11 @@ SELECT * FROM (
     ORDER BY each.id DESC LIMIT $10) of_status
 WHERE kind = 4
 UNION ALL
-SELECT * FROM (SELECT id FROM jobs WHERE id <= top.id ORDER BY id DESC LIMIT $10) every
+SELECT * FROM ({_WITH_PROJECT.format(upto="top.id", limit="$10")}) of_project
 WHERE kind = 5
+UNION ALL
+SELECT * FROM (SELECT id FROM jobs WHERE id <= top.id ORDER BY id DESC LIMIT $10) every
+WHERE kind = 6
 """  # noqa: S608 - our own words
 # A row of `search` alone, without a job, still says where the search ended.
 _FOUND = f"""
@@ -135,11 +147,23 @@ ORDER BY finished_at DESC, id DESC LIMIT $10
 """
 _WITH_LOGS = "finished_at IS NOT NULL AND logs_removed_at IS NULL"
 _WITHOUT_LOGS = "logs_removed_at IS NOT NULL"
-LIST_FINISHED = f"""
+_OF_ALL = f"""
+SELECT * FROM (({_FINISHED.format(which=_WITH_LOGS)})
+    UNION ALL ({_FINISHED.format(which=_WITHOUT_LOGS)})) either
+ORDER BY finished_at DESC, id DESC LIMIT $10
+"""  # noqa: S608 - our own words
+# One index has all of them, and of no other project.
+_OF_PROJECT = """
+SELECT finished_at, id FROM jobs
+WHERE finished_at IS NOT NULL AND (project, finished_at, id) < ($13, walk.at, walk.before)
+    AND (project, finished_at) >= ($13, coalesce($8::timestamptz, '-infinity'))
+ORDER BY project DESC, finished_at DESC, id DESC LIMIT $10
+"""
+_LIST_FINISHED = f"""
 WITH RECURSIVE walk (at, before, found, total, seen) AS (
     SELECT coalesce(least($1::timestamptz, $9), 'infinity'),
         CASE WHEN $9::timestamptz <= coalesce($1, 'infinity') THEN 0 ELSE $12::bigint END,
-        '{{}}'::bigint[], 0::bigint, 0::bigint
+        ARRAY[]::bigint[], 0::bigint, 0::bigint
     UNION ALL
     SELECT block.at, low, block.found, total + coalesce(cardinality(block.found), 0), seen + size
     FROM walk CROSS JOIN LATERAL (
@@ -147,14 +171,14 @@ WITH RECURSIVE walk (at, before, found, total, seen) AS (
             count(*) AS size, array_agg(id ORDER BY finished_at DESC, id DESC) FILTER (
                 WHERE EXISTS (SELECT FROM jobs WHERE id = next.id AND {_MATCHES})
             ) AS found
-        FROM (SELECT * FROM (({_FINISHED.format(which=_WITH_LOGS)})
-                   UNION ALL ({_FINISHED.format(which=_WITHOUT_LOGS)})) either
-              ORDER BY finished_at DESC, id DESC LIMIT $10) next) block
+        FROM ({{finished}}) next) block
     WHERE total < $2 AND seen < $11::bigint AND size > 0
 )
 {_FOUND.format(at="min(at)", before="(array_agg(before ORDER BY seen DESC))[1]")}
 ORDER BY listed.finished_at DESC, listed.id DESC
 """  # noqa: S608 - our own words
+LIST_FINISHED = _LIST_FINISHED.format(finished=_OF_ALL)
+LIST_FINISHED_OF_PROJECT = _LIST_FINISHED.format(finished=_OF_PROJECT)
 
 
 class Position(Struct, frozen=True):
@@ -197,7 +221,8 @@ async def _search(
     """Find jobs; return where the search ended if it did so early."""
     bounds: tuple[datetime | int | None, int]
     if filters.by == "finished":
-        sql, bounds = LIST_FINISHED, (start.at, start.before)
+        sql = LIST_FINISHED if filters.project is None else LIST_FINISHED_OF_PROJECT
+        bounds = start.at, start.before
     else:
         first, before = await _ids(conn, filters, start.before)
         sql, bounds = LIST_MATCHING, (before, first)
@@ -215,6 +240,7 @@ async def _search(
         _block(filters, limit),
         MOST_READ,
         bounds[1],
+        filters.project,
     )
     seen, at, end = rows[0][:3]
     jobs = [as_listed(row[3:]) for row in rows if row["id"] is not None]
@@ -223,7 +249,9 @@ async def _search(
 
 def _block(filters: Filters, limit: int) -> int:
     """Return how many jobs one step reads: as many as are asked for where nearly all match."""
-    asked = (filters.statuses, filters.name, filters.image)
+    asked = [filters.statuses, filters.name, filters.image]
+    if filters.by == "created":  # the finished ones of a project are a list of their own
+        asked.append(filters.project)
     lists = len(filters.labels) + sum(bool(each) for each in asked)
     if lists > 1:
         return SEVERAL

@@ -1,7 +1,8 @@
 """Statistics of finished jobs by day, status, label, instance type or image: SQL and values.
 
 A job counts where its current attempt ran, and each attempt and its cost where that ran: so the
-groups add up to the total. Of removed jobs there are sums by day and status alone (`totals.py`).
+groups add up to the total. Of removed jobs there are sums by day, status and project alone
+(`totals.py`).
 """
 
 from collections.abc import Iterable
@@ -12,11 +13,13 @@ import msgspec
 from msgspec import Struct
 
 from services.api.jobs.costs import WASTED, rounded
-from services.api.jobs.totals import BILLED_ON_DEMAND
+from services.api.jobs.totals import BILLED_ON_DEMAND, REMOVED
 from shared.postgres.errors import is_cancelled
 from shared.postgres.pool import Connection, Database
 
-By = Literal["day", "status", "label", "instance_type", "image"]
+By = Literal["day", "status", "label", "instance_type", "image", "project", "created_by"]
+SUMMED: tuple[By, ...] = ("day", "status", "project")
+"""The properties by which removed jobs are summed up."""
 
 MOST_GROUPS = 1000
 SECONDS = 25
@@ -30,13 +33,14 @@ class StatsTooLarge(Exception):
 class Question(Struct, frozen=True):
     """The jobs that finished from *since* on and before *until*, grouped *by* one property.
 
-    *label* is the name of the label, if it is grouped by one.
+    *label* is the name of the label, if it is grouped by one. *project*: of which alone.
     """
 
     since: datetime
     until: datetime
     by: By = "day"
     label: str | None = None
+    project: str | None = None
 
 
 class Stats(Struct, frozen=True, kw_only=True):
@@ -85,27 +89,37 @@ class StatsAnswer(Struct, frozen=True, kw_only=True):
     groups_left_out: int
 
 
-_FINISHED = """
-SELECT id, status, attempt, scheduled_for, finished_at, docker_image, labels FROM jobs
-WHERE finished_at >= $1 AND finished_at < $2
+_COLUMNS = """
+SELECT id, status, attempt, scheduled_for, finished_at, docker_image, labels, project,
+    created_by FROM jobs
 """
+_FINISHED = f"{_COLUMNS} WHERE finished_at >= $1 AND finished_at < $2"
 _STATUS_COUNTS = ", ".join(
     f"count(*) FILTER (WHERE status = '{each.upper()}') AS {each}"
     for each in ("done", "failed", "cancelled")
 )
+# Each finished job is in one of two indexes: with its logs, or without.
+_OF_ALL = f"""
+{_FINISHED} AND finished_at IS NOT NULL AND logs_removed_at IS NULL AND $7::text IS NULL
+UNION ALL
+{_FINISHED} AND logs_removed_at IS NOT NULL
+"""
+# Rows are compared, so that the index of the project's finished jobs fits best.
+_OF_PROJECT = f"""
+{_COLUMNS} WHERE finished_at IS NOT NULL
+    AND (project, finished_at) >= ($7, $1) AND (project, finished_at) < ($7, $2)
+"""
 # One row an attempt. Only where a job had several, earlier ones are looked up for the first start.
-COUNT_FINISHED = f"""
-WITH found AS (
-    {_FINISHED} AND finished_at IS NOT NULL AND logs_removed_at IS NULL
-    UNION ALL
-    {_FINISHED} AND logs_removed_at IS NOT NULL
-), tries AS (
+_COUNT = f"""
+WITH found AS ({{found}}), tries AS (
     SELECT
         CASE $3::text
             WHEN 'day' THEN to_char(found.finished_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')
             WHEN 'status' THEN found.status
             WHEN 'instance_type' THEN own.instance_type
             WHEN 'image' THEN found.docker_image
+            WHEN 'project' THEN found.project
+            WHEN 'created_by' THEN found.created_by
             ELSE found.labels ->> $4::text
         END AS key,
         CASE WHEN own.number = found.attempt THEN found.status END AS status,
@@ -137,12 +151,13 @@ SELECT key, grouping(key) = 1 AS is_total, count(status) AS jobs, {_STATUS_COUNT
 FROM tries GROUP BY GROUPING SETS ((key), ())
 ORDER BY is_total DESC, cost_usd DESC NULLS LAST, jobs DESC, key LIMIT $6::integer + 1
 """  # noqa: S608 - our own parts
+COUNT_FINISHED = _COUNT.format(found=_OF_ALL)
+COUNT_FINISHED_OF_PROJECT = _COUNT.format(found=_OF_PROJECT)
 
-LOAD_REMOVED = """
-SELECT totals.*, savings.lost_usd, savings.saved_usd
-FROM daily_totals totals LEFT JOIN daily_savings savings USING (day, status)
-WHERE day BETWEEN $1 AND $2 ORDER BY day, status
-"""
+LOAD_REMOVED = f"""
+SELECT * FROM ({REMOVED}) removed WHERE $3::text IS NULL OR project = $3
+ORDER BY day, status, project
+"""  # noqa: S608 - our own parts
 
 LIMIT_TIME = "SELECT set_config('statement_timeout', $1::text, true)"
 
@@ -157,7 +172,7 @@ async def load_stats(db: Database, asked: Question, now: datetime) -> StatsAnswe
         ):
             await conn.execute(LIMIT_TIME, str(int(SECONDS * 1000)))
             rows = await _count(conn, asked)
-            removed = await conn.fetch(LOAD_REMOVED, *_days(asked))
+            removed = await conn.fetch(LOAD_REMOVED, *_days(asked), asked.project)
     except Exception as error:
         if is_cancelled(error):
             raise StatsTooLarge from error
@@ -166,8 +181,16 @@ async def load_stats(db: Database, asked: Question, now: datetime) -> StatsAnswe
 
 
 async def _count(conn: Connection, asked: Question) -> list[Any]:
+    sql = COUNT_FINISHED if asked.project is None else COUNT_FINISHED_OF_PROJECT
     found: list[Any] = await conn.fetch(
-        COUNT_FINISHED, asked.since, asked.until, asked.by, asked.label, sorted(WASTED), MOST_GROUPS
+        sql,
+        asked.since,
+        asked.until,
+        asked.by,
+        asked.label,
+        sorted(WASTED),
+        MOST_GROUPS,
+        asked.project,
     )
     return found
 
@@ -184,9 +207,9 @@ def _answer(asked: Question, rows: list[Any], removed: Iterable[Any], now: datet
     not_counted = 0
     for row in removed:
         if not _is_counted(asked, row["day"], now):
-            not_counted += row["jobs"]
+            not_counted += int(row["jobs"])
             continue
-        more = _removed(row, str(row["day"]) if asked.by == "day" else row["status"])
+        more = _removed(row, str(row[asked.by]))
         total = _plus(total, more)
         known = found.get(more.key)
         found[more.key] = more if known is None else _plus(known, more)
@@ -197,7 +220,7 @@ def _answer(asked: Question, rows: list[Any], removed: Iterable[Any], now: datet
         until=asked.until,
         by=asked.by if asked.label is None else f"label:{asked.label}",
         total=Stats(**fields),
-        groups=in_order if asked.by in ("day", "status") else list(found.values()),
+        groups=in_order if asked.by in SUMMED else list(found.values()),
         removed_jobs=not_counted,
         groups_left_out=left_out,
     )
@@ -207,7 +230,7 @@ def _is_counted(asked: Question, day: date, now: datetime) -> bool:
     """Return whether the sums of this day's removed jobs belong to the answer: to all of it."""
     begin = datetime.combine(day, time(), UTC)
     is_whole = asked.since <= begin and asked.until >= min(begin + timedelta(days=1), now)
-    return is_whole and asked.by in ("day", "status")
+    return is_whole and asked.by in SUMMED
 
 
 def _counted(row: Any) -> StatsGroup:
@@ -224,11 +247,11 @@ def _counted(row: Any) -> StatsGroup:
 
 def _removed(row: Any, key: str) -> StatsGroup:
     """Return the sums of a day and status; what an earlier release did not sum up is unknown."""
-    jobs, status = row["jobs"], row["status"]
+    jobs, status = int(row["jobs"]), row["status"]
     cost = row["cost_usd"] if row["cost_usd"] or not row["unknown_costs"] else None
     return StatsGroup(
         key=key,
-        **{name: row[name] for name in _REMOVED_COUNTS},
+        **{name: int(row[name]) for name in _REMOVED_COUNTS},
         **{each.lower(): jobs for each in ("DONE", "FAILED", "CANCELLED") if each == status},
         cost_usd=_rounded(cost),
         # Earlier releases summed up unknown amounts as 0.

@@ -7,9 +7,11 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from services.api.audit.acts import Action, Actor
+from services.api.audit.store import columns_of
 from services.api.jobs.changes import shown
 from services.api.jobs.columns import COLUMNS
-from services.api.jobs.model import TERMINAL, Attempt, Job, JobWithAttempts
+from services.api.jobs.model import Attempt, Job, JobWithAttempts
 from services.api.secrets.sealing import Sealed
 from shared.events.cloudevents import Envelope
 from shared.events.requirements import Resources
@@ -24,7 +26,7 @@ async def next_job_ids(conn: Connection, count: int) -> list[int]:
     return sorted(row[0] for row in await conn.fetch(NEXT_JOB_IDS, count))
 
 
-_FIRST_GIVEN = 15
+_FIRST_GIVEN = 20
 _NAMES = ", ".join(column.quoted for column in COLUMNS)
 _VALUES = ", ".join(column.value for column in COLUMNS)
 _PARAMETERS = ", ".join(
@@ -49,6 +51,11 @@ WITH new_jobs AS (
     INSERT INTO new_job_changes (job_id, at, status, attempt, phase, reason)
     SELECT job_id, $12, 'SCHEDULED', 1, phase, reason
     FROM unnest($1::bigint[], $13::text[], $14::text[]) AS new (job_id, phase, reason)
+), new_acts AS (
+    INSERT INTO audit (at, job_id, action, key, key_name, project, address)
+    SELECT $12, job_id, action, key, key_name, project, address
+    FROM unnest($1::bigint[], $15::text[], $16::text[], $17::text[], $18::text[], $19::text[])
+        AS new (job_id, action, key, key_name, project, address)
 )
 INSERT INTO outbox (batch_id, name, body, created_at)
 SELECT batch_id, name, body, $12
@@ -62,10 +69,11 @@ async def accept_jobs(
     attempts: Sequence[Attempt],
     facts: Sequence[Envelope[Any]],
     secrets: Mapping[int, Sealed],
+    acts: Sequence[tuple[Actor, Action]],
 ) -> None:
-    """Insert new jobs, each with its first attempt, its first change and its JobScheduled.
+    """Insert new jobs, each with its first attempt, its first change, its JobScheduled and its act.
 
-    *secrets*: the sealed values by the id of their job.
+    *secrets*: the sealed values by the id of their job. *acts*: who schedules each.
     """
     changes = [
         shown(job, attempt, job.created_at) for job, attempt in zip(jobs, attempts, strict=True)
@@ -84,6 +92,7 @@ async def accept_jobs(
         jobs[0].created_at,
         [each.phase for each in changes],
         [each.reason for each in changes],
+        *columns_of(acts),
         *(column.values(jobs) for column in COLUMNS),
     )
 
@@ -285,8 +294,3 @@ def as_job(row: Any) -> Job:
 def as_attempt(row: Any) -> Attempt:
     """Convert a row of `attempts`; times inside jsonb become datetimes again."""
     return msgspec.convert(dict(row), Attempt)
-
-
-def is_over(job: Job) -> bool:
-    """Return whether the job is terminal."""
-    return job.status in TERMINAL

@@ -7,6 +7,7 @@ from typing import Literal
 from msgspec import Struct
 
 from services.api.jobs.costs import WASTED
+from shared.events.requirements import DEFAULT_PROJECT
 from shared.postgres.pool import Connection, Transaction
 
 
@@ -31,16 +32,18 @@ _SUMS = ("jobs", "attempts", "interruptions", "billed_seconds", "cost_usd", "unk
 
 # One row an attempt, and each job has one with number 1. Sums of numeric are exact, so they do not
 # depend on when which job was removed.
-_OF_JOBS = """
-SELECT (jobs.finished_at AT TIME ZONE 'UTC')::date AS day, jobs.status,
+_SUMMED = """
     count(*) FILTER (WHERE number = 1) AS jobs, count(*) AS attempts,
     count(*) FILTER (WHERE cause = 'interrupted') AS interruptions,
     coalesce(sum(billed_seconds), 0) AS billed_seconds,
     coalesce(sum(cost_usd::numeric), 0) AS cost_usd,
-    count(*) FILTER (WHERE instance_id IS NOT NULL AND cost_usd IS NULL) AS unknown_costs,
+    count(*) FILTER (WHERE instance_id IS NOT NULL AND cost_usd IS NULL) AS unknown_costs
+"""
+_OF_JOBS = f"""
+SELECT (jobs.finished_at AT TIME ZONE 'UTC')::date AS day, jobs.status, {_SUMMED},
     max(jobs.id) AS last_job_id
 FROM jobs JOIN attempts ON attempts.job_id = jobs.id
-"""
+"""  # noqa: S608 - our own expressions
 
 ADD_TOTALS = f"""
 INSERT INTO daily_totals (day, status, {", ".join(_SUMS)}, last_job_id)
@@ -61,33 +64,81 @@ Without lines it is a cost of an earlier release, which is that of the instance 
 """
 
 # As in `costs.py` and `stats.py`: attempts whose cost or on-demand price is not known are left out.
+_SAVINGS = f"""
+CASE WHEN count(instance_id) = 0 THEN 0
+     ELSE sum((CASE WHEN cause = ANY ($2::text[]) THEN 1 ELSE 0 END * cost_usd)::numeric)
+END AS lost_usd,
+CASE WHEN count(instance_id) = 0 THEN 0
+     ELSE sum((CASE WHEN cause = ANY ($2::text[]) THEN 0
+               ELSE {BILLED_ON_DEMAND} END - cost_usd)::numeric)
+END AS saved_usd
+"""
+
+
+def _added(table: str, name: str) -> str:
+    """Return an amount of *table* with that of a new row added; NULL if neither is known."""
+    return (
+        f"""{name} = coalesce({table}.{name} + excluded.{name}, {table}.{name}, excluded.{name})"""
+    )
+
+
 ADD_SAVINGS = f"""
 INSERT INTO daily_savings (day, status, lost_usd, saved_usd)
-SELECT (jobs.finished_at AT TIME ZONE 'UTC')::date, jobs.status,
-    CASE WHEN count(instance_id) = 0 THEN 0
-         ELSE sum((CASE WHEN cause = ANY ($2::text[]) THEN 1 ELSE 0 END * cost_usd)::numeric) END,
-    CASE WHEN count(instance_id) = 0 THEN 0
-         ELSE sum((CASE WHEN cause = ANY ($2::text[]) THEN 0
-                   ELSE {BILLED_ON_DEMAND} END - cost_usd)::numeric) END
+SELECT (jobs.finished_at AT TIME ZONE 'UTC')::date, jobs.status, {_SAVINGS}
 FROM jobs JOIN attempts ON attempts.job_id = jobs.id
 WHERE jobs.id = ANY ($1::bigint[]) GROUP BY 1, 2 ORDER BY 1, 2
 ON CONFLICT (day, status) DO UPDATE SET
-    lost_usd = coalesce(daily_savings.lost_usd + excluded.lost_usd,
-        daily_savings.lost_usd, excluded.lost_usd),
-    saved_usd = coalesce(daily_savings.saved_usd + excluded.saved_usd,
-        daily_savings.saved_usd, excluded.saved_usd)
+    {_added("daily_savings", "lost_usd")}, {_added("daily_savings", "saved_usd")}
 """  # noqa: S608 - our own expression
+
+ADD_PROJECT_TOTALS = f"""
+INSERT INTO project_totals (day, status, project, {", ".join(_SUMS)}, lost_usd, saved_usd)
+SELECT (jobs.finished_at AT TIME ZONE 'UTC')::date, jobs.status, jobs.project,
+    {_SUMMED}, {_SAVINGS}
+FROM jobs JOIN attempts ON attempts.job_id = jobs.id
+WHERE jobs.id = ANY ($1::bigint[]) AND jobs.project <> $3
+GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+ON CONFLICT (day, status, project) DO UPDATE SET
+    {", ".join(f"{name} = project_totals.{name} + excluded.{name}" for name in _SUMS)},
+    {_added("project_totals", "lost_usd")}, {_added("project_totals", "saved_usd")}
+"""  # noqa: S608 - our own names
 
 
 async def add_totals(tx: Transaction, job_ids: Sequence[int]) -> None:
     """Add finished jobs, which are locked, to the totals of removed jobs."""
     await tx.conn.execute(ADD_TOTALS, job_ids)
     await tx.conn.execute(ADD_SAVINGS, job_ids, sorted(WASTED))
+    await tx.conn.execute(ADD_PROJECT_TOTALS, job_ids, sorted(WASTED), DEFAULT_PROJECT)
+
+
+_AMOUNTS = ("lost_usd", "saved_usd")
+REMOVED = f"""
+SELECT day, status, project, {", ".join((*_SUMS, *_AMOUNTS))}
+FROM project_totals WHERE day BETWEEN $1 AND $2
+UNION ALL
+SELECT day, status, '{DEFAULT_PROJECT}',
+    {", ".join(f"every.{name} - coalesce(others.{name}, 0)" for name in (*_SUMS, *_AMOUNTS))}
+FROM (SELECT * FROM daily_totals LEFT JOIN daily_savings USING (day, status)
+      WHERE day BETWEEN $1 AND $2) every
+LEFT JOIN (SELECT day, status, {", ".join(f"sum({name}) AS {name}" for name in (*_SUMS, *_AMOUNTS))}
+    FROM project_totals WHERE day BETWEEN $1 AND $2 GROUP BY day, status) others
+    USING (day, status)
+WHERE every.jobs > coalesce(others.jobs, 0)
+"""  # noqa: S608 - our own names
+"""The sums of removed jobs from day $1 to day $2, by day, status and project.
+
+`project_totals` has those of all projects but `default`, whose sums are the rest of all.
+"""
 
 
 _IN_DAYS = """
 jobs.finished_at >= ($1::date)::timestamp AT TIME ZONE 'UTC'
 AND jobs.finished_at < ($2::date + 1)::timestamp AT TIME ZONE 'UTC'
+"""
+# Rows are compared, so that the index of the project's finished jobs fits best.
+_OF_PROJECT_IN_DAYS = """
+(jobs.project, jobs.finished_at) >= ($3, ($1::date)::timestamp AT TIME ZONE 'UTC')
+AND (jobs.project, jobs.finished_at) < ($3, ($2::date + 1)::timestamp AT TIME ZONE 'UTC')
 """
 # One statement reads one snapshot: a job is in the totals or in `jobs`, never in both.
 LOAD_TOTALS = f"""
@@ -107,12 +158,30 @@ GROUP BY day, status ORDER BY day, status
 """  # noqa: S608 - our own names
 
 
-async def load_totals(conn: Connection, first: date, last: date) -> list[DayTotal]:
+LOAD_PROJECT_TOTALS = f"""
+SELECT day, status, {", ".join(f"sum({name}) AS {name}" for name in _SUMS)}
+FROM (
+    SELECT day, status, {", ".join(_SUMS)} FROM ({REMOVED}) AS removed WHERE project = $3
+    UNION ALL
+    SELECT day, status, {", ".join(_SUMS)} FROM ({_OF_JOBS}
+        WHERE jobs.finished_at IS NOT NULL AND {_OF_PROJECT_IN_DAYS}
+        GROUP BY 1, 2) AS kept
+) AS every
+GROUP BY day, status ORDER BY day, status
+"""  # noqa: S608 - our own names
+
+
+async def load_totals(
+    conn: Connection, first: date, last: date, project: str | None = None
+) -> list[DayTotal]:
     """Load the totals of the days from *first* to *last*, in order; days without jobs are left out.
 
-    They count all jobs that finished on these days, removed or not.
+    They count all jobs, or those of *project*, that finished on these days, removed or not.
     """
-    rows = await conn.fetch(LOAD_TOTALS, first, last)
+    if project is None:
+        rows = await conn.fetch(LOAD_TOTALS, first, last)
+    else:
+        rows = await conn.fetch(LOAD_PROJECT_TOTALS, first, last, project)
     return [_as_total(row["day"], row["status"], row) for row in rows]
 
 

@@ -40,6 +40,18 @@ def listed(row: ListedJob, now: datetime, trouble: str | None = None) -> dict[st
     return shown
 
 
+def shown_to(shown: dict[str, Any], *, values: bool) -> dict[str, Any]:
+    """Return a document of a job; unless *values*, with null for each value of `env_vars`.
+
+    Of `secret_env` there are the names alone in any case.
+    """
+    if values or not shown["env_vars"]:
+        return shown
+    given = shown["env_vars"]
+    names = msgspec.json.decode(given, type=dict[str, str]) if isinstance(given, Raw) else given
+    return {**shown, "env_vars": dict.fromkeys(names)}
+
+
 def _shown(
     job: Job | ListedJob,
     attempt: Attempt | ListedJob,

@@ -2,6 +2,7 @@
 
 from msgspec import Struct
 
+from services.api.audit.acts import Actor
 from shared.events.requirements import DEFAULT_PROJECT
 
 
@@ -18,9 +19,24 @@ class Caller(Struct, frozen=True, kw_only=True):
     address: str = ""
 
     @property
+    def actor(self) -> Actor:
+        """Return it as the audit trail names it."""
+        return Actor(
+            key=self.key,
+            key_name=self.name,
+            project=None if self.key is None else self.project,
+            address=self.address,
+        )
+
+    @property
     def sees(self) -> str | None:
         """The project whose jobs alone it may see and change; None: those of all projects."""
         return None if self.scope == "admin" else self.project
+
+    @property
+    def reads_values(self) -> bool:
+        """True if it sees the values of `env_vars` of these jobs; a `read` key does not."""
+        return self.scope != "read"
 
 
 ANYONE = Caller()

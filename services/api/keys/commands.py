@@ -3,8 +3,10 @@
 import argparse
 from collections.abc import Callable
 
+from services.api.audit.acts import LOCAL_COMMAND
 from services.api.keys import access
-from services.api.keys import store as key_store
+from services.api.keys.names import BadName, read_name, read_project
+from services.api.keys.service import KeyService, NoSuchKey, WantedKey
 from shared.events.requirements import DEFAULT_PROJECT
 from shared.postgres.pool import Database
 from shared.terminal import escape
@@ -17,10 +19,13 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(dest="command", required=True)
     create = commands.add_parser("create", help="make a key and show it, once")
-    create.add_argument("--name", required=True, help="the owner or the purpose of the key")
+    create.add_argument(
+        "--name", type=_named(read_name), required=True, help="the owner or the purpose of the key"
+    )
     create.add_argument("--scope", choices=access.SCOPES, default="submit", help="default: submit")
     create.add_argument(
         "--project",
+        type=_named(read_project),
         default=DEFAULT_PROJECT,
         help=f"whose jobs it sees; admin sees all (default: {DEFAULT_PROJECT})",
     )
@@ -30,42 +35,48 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _named(read: Callable[[str], str]) -> Callable[[str], str]:
+    def name(text: str) -> str:
+        try:
+            return read(text)
+        except BadName as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return name
+
+
 async def run(db: Database, arguments: argparse.Namespace, write: Callable[[str], None]) -> int:
     """Run a command; return the exit status."""
+    keys = KeyService(db)
     if arguments.command == "create":
-        return await _create(db, arguments, write)
+        wanted = WantedKey(name=arguments.name, scope=arguments.scope, project=arguments.project)
+        write((await keys.create(wanted, LOCAL_COMMAND)).key)
+        return 0
     if arguments.command == "revoke":
-        return await _revoke(db, arguments.prefix, write)
-    return await _list(db, write)
+        return await _revoke(keys, arguments.prefix, write)
+    return await _list(keys, write)
 
 
-async def _create(db: Database, arguments: argparse.Namespace, write: Callable[[str], None]) -> int:
-    key = access.make_key()
-    async with db.transaction() as tx:
-        await key_store.insert_key(
-            tx, key.prefix, arguments.name, arguments.scope, key.hashed, arguments.project
-        )
-    write(key.text)
+async def _revoke(keys: KeyService, prefix: str, write: Callable[[str], None]) -> int:
+    try:
+        await keys.revoke(access.prefix_of(prefix) or prefix, LOCAL_COMMAND)
+    except NoSuchKey:
+        write(f"there is no valid key with the prefix {prefix!r}")
+        return 1
+    write(f"revoked {prefix}")
     return 0
 
 
-async def _revoke(db: Database, prefix: str, write: Callable[[str], None]) -> int:
-    async with db.transaction() as tx:
-        revoked = await key_store.revoke_key(tx, access.prefix_of(prefix) or prefix)
-    write(f"revoked {prefix}" if revoked else f"there is no valid key with the prefix {prefix!r}")
-    return 0 if revoked else 1
-
-
-async def _list(db: Database, write: Callable[[str], None]) -> int:
-    async with db.connection() as conn:
-        keys = await key_store.list_keys(conn)
-    if not keys:
+async def _list(keys: KeyService, write: Callable[[str], None]) -> int:
+    listed = await keys.list_keys()
+    if not listed:
         write("no keys: on a loopback address the API needs none")
         return 0
     columns = "".join(f"{each:<21}" for each in ("created", "last used", "revoked"))
     write(f"{'prefix':<10}{'scope':<8}{'project':<16}{columns}name")
-    for key in keys:
+    for key in listed:
         times = (key.created_at, key.last_used_at, key.revoked_at)
         shown = "".join(f"{f'{at:%Y-%m-%dT%H:%M:%SZ}' if at else '-':<21}" for at in times)
-        write(f"{key.prefix:<10}{key.scope:<8}{escape(key.project):<16}{shown}{escape(key.name)}")
+        project = escape(key.project)
+        write(f"{key.prefix:<10}{key.scope:<8}{project:<16}{shown}{escape(key.name)}")
     return 0

@@ -56,6 +56,14 @@ async def find_key(conn: Connection, prefix: str) -> ApiKey | None:
     return None if row is None else ApiKey(**row)
 
 
+LOCK_KEYS = "LOCK TABLE api_keys IN SHARE ROW EXCLUSIVE MODE"
+
+
+async def lock_keys(tx: Transaction) -> None:
+    """Let no other transaction change keys meanwhile; requests still read them."""
+    await tx.conn.execute(LOCK_KEYS)
+
+
 ANY_GOOD_KEY = "SELECT EXISTS (SELECT FROM api_keys WHERE revoked_at IS NULL)"
 
 
@@ -70,6 +78,17 @@ ANY_KEY = "SELECT EXISTS (SELECT FROM api_keys)"
 async def any_key(conn: Connection) -> bool:
     """Return whether there ever was a key: revoking the last one must not open the API."""
     return bool(await conn.fetchval(ANY_KEY))
+
+
+FIND_HASHES = """
+SELECT key_hash FROM api_keys WHERE revoked_at IS NULL
+ORDER BY last_used_at DESC NULLS LAST LIMIT $1
+"""
+
+
+async def find_hashes(conn: Connection, most: int) -> list[bytes]:
+    """Find the hashes of the valid keys, *most* at the most: those that were used last."""
+    return [row["key_hash"] for row in await conn.fetch(FIND_HASHES, most)]
 
 
 LIST_KEYS = f"{_KEYS} ORDER BY created_at, prefix"

@@ -1,61 +1,78 @@
-"""State that the processes of one API share beside the database: the rate limits of callers.
+"""State that the processes of one API share beside the database: what they remember of callers.
 
 Made before the processes fork. A single process shares nothing.
 
-The callers' buckets are in shared memory, so that a limit holds however a caller's connections are
-spread. There is no lock: of two requests of one caller at the same time one may go uncounted, which
-is acceptable for a limit on the average.
+It is in shared memory, so that a limit holds however a caller's connections are spread. There is no
+lock: of two requests of one caller at the same time one may go uncounted, which is acceptable for a
+limit on the average.
 """
 
 import mmap
 import struct
 from dataclasses import dataclass, field
 
-_BUCKET = struct.Struct("@Qdd")
-"""The caller (a hash), the requests left, and the time of that; each is written at once."""
+_ENTRY = struct.Struct("@Qd")
+"""The name (a hash), and its number; each is written at once."""
 
 WAYS = 8
-SETS = 1024
 
 
-class RateBuckets:
-    """The token buckets of the latest callers: a table of a fixed size, 200 kB."""
+class SharedTable:
+    """A table of a fixed size: a number for each name; *sets* of `WAYS` entries of 16 bytes."""
 
-    def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, _BUCKET.size * WAYS * SETS)
+    def __init__(self, sets: int = 1024) -> None:
+        self._sets = sets
+        self._memory = mmap.mmap(-1, _ENTRY.size * WAYS * sets)
 
-    def read(self, caller: str) -> tuple[float, float] | None:
-        """Return the requests that *caller* had left, and when; None if it is not in the table."""
-        owner = _hash(caller)
+    def read(self, name: str | bytes) -> float | None:
+        """Return the number of *name*, or None if it is not in the table."""
+        owner = _hash(name)
         for place in self._places(owner):
-            found, left, at = _BUCKET.unpack_from(self._memory, place)
+            found, number = _ENTRY.unpack_from(self._memory, place)
             if found == owner:
-                return left, at
+                return float(number)
         return None
 
-    def write(self, caller: str, left: float, at: float) -> None:
-        """Store a bucket in place of the one that is unused for longest."""
-        owner = _hash(caller)
-        ages = {}
+    def write(self, name: str | bytes, number: float) -> None:
+        """Store the number of *name*, in a full set in place of the smallest one."""
+        owner = _hash(name)
+        numbers = {}
         for place in self._places(owner):
-            found, _, since = _BUCKET.unpack_from(self._memory, place)
-            ages[place] = float("-inf") if found == owner else since
-        _BUCKET.pack_into(self._memory, min(ages, key=ages.__getitem__), owner, left, at)
+            found, other = _ENTRY.unpack_from(self._memory, place)
+            if found == owner:
+                numbers = {place: other}
+                break
+            numbers[place] = float("-inf") if found == 0 else other
+        _ENTRY.pack_into(self._memory, min(numbers, key=numbers.__getitem__), owner, number)
+
+    def remove(self, name: str | bytes) -> None:
+        """Remove *name*, if it is in the table."""
+        owner = _hash(name)
+        for place in self._places(owner):
+            if _ENTRY.unpack_from(self._memory, place)[0] == owner:
+                _ENTRY.pack_into(self._memory, place, 0, 0.0)
 
     def _places(self, owner: int) -> range:
-        first = owner % SETS * WAYS * _BUCKET.size
-        return range(first, first + WAYS * _BUCKET.size, _BUCKET.size)
+        first = owner % self._sets * WAYS * _ENTRY.size
+        return range(first, first + WAYS * _ENTRY.size, _ENTRY.size)
 
 
-def _hash(caller: str) -> int:
+def _hash(name: str | bytes) -> int:
     # Python's own is keyed, with a key that forked processes have in common: clients cannot choose
-    # two addresses that share a bucket. 0 is an empty place.
-    return hash(caller) % (2**64 - 1) + 1
+    # two addresses that share a set. 0 is an empty place.
+    return hash(name) % (2**64 - 1) + 1
 
 
 @dataclass(frozen=True)
 class Siblings:
-    """The API's processes: how many there are, and what they share."""
+    """The API's processes: how many there are, and what they share.
+
+    Each kind of caller has a table of its own, so that a flood of the one evicts none of the other:
+    *callers* holds only keys and tokens that were found to be right, *failures* the addresses of
+    calls that were not, *proven* what was found to be right (`keys/failures.py`).
+    """
 
     count: int = 1
-    buckets: RateBuckets = field(default_factory=RateBuckets)
+    callers: SharedTable = field(default_factory=SharedTable)
+    failures: SharedTable = field(default_factory=SharedTable)
+    proven: SharedTable = field(default_factory=lambda: SharedTable(sets=8192))

@@ -1,4 +1,4 @@
-"""SQL of `Idempotency-Key`: the first answer to each key."""
+"""SQL of `Idempotency-Key`: the first answer to each key of each caller."""
 
 from datetime import datetime
 
@@ -13,6 +13,15 @@ class KeptAnswer(Struct, frozen=True):
     body_hash: bytes
     job_id: int
     answer: bytes
+
+
+def kept_as(key: str, api_key: str | None) -> str:
+    """Return under what *key* is kept: apart for each API key (its prefix), and for none.
+
+    The header has no control character, so no caller can give what another's is kept as. A row of a
+    release before has no API key: it answers who gives none.
+    """
+    return key if api_key is None else f"{api_key}\n{key}"
 
 
 # Of two requests at once, the second waits here until the first is decided, and then inserts

@@ -1,4 +1,6 @@
-"""Refusals of image references that the grammar in `jobs/fields.py` allows, and no engine pulls.
+"""Refusals of image references that the grammar in `jobs/fields.py` allows.
+
+Either no engine pulls them, or `registries` refuses their registry.
 
 The rules are those of https://github.com/distribution/reference (normalize.go, reference.go) and of
 https://github.com/opencontainers/go-digest; tried on Docker 20.10.
@@ -10,6 +12,7 @@ from ipaddress import IPv6Address
 from services.api.jobs.fields import HOST
 from services.api.submission.faults import short
 from services.api.submission.json_body import BadRequest
+from services.api.submission.registries import RegistryRules
 
 MAX_NAME = 255
 MAX_PORT = 65_535
@@ -21,9 +24,9 @@ _ID = re.compile("[0-9a-f]{64}")
 _HEX = re.compile("[0-9a-f]+")
 
 
-def check_image(image: str) -> None:
-    """Refuse a reference that no engine pulls. Raises `BadRequest`."""
-    reason = _fault(image)
+def check_image(image: str, registries: RegistryRules) -> None:
+    """Refuse a reference that no engine pulls, or of a refused registry. Raises `BadRequest`."""
+    reason = _fault(image, registries)
     if reason is not None:
         raise BadRequest(f"docker_image {short(image)} cannot be pulled: {reason}")
 
@@ -35,14 +38,15 @@ def host_of(image: str) -> str | None:
     return first if named else None
 
 
-def _fault(image: str) -> str | None:
+def _fault(image: str, registries: RegistryRules) -> str | None:
     if _ID.fullmatch(image):
         return "64 hexadecimal digits are an image's id, and not its name"
     reference, _, digest = image.partition("@")
     host = host_of(reference)
     path = reference[len(host) + 1 :] if host else reference
     name = path.partition(":")[0]
-    return _fault_of_host(host) or _fault_of_name(host, name) or _fault_of_digest(digest)
+    fault = _fault_of_host(host) or _fault_of_name(host, name) or _fault_of_digest(digest)
+    return fault or (registries.fault_of(host) if host else None)
 
 
 def _fault_of_host(host: str | None) -> str | None:

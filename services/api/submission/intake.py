@@ -5,12 +5,14 @@ Each request waits for the commit of the group that it joins, see `group_commit.
 
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import msgspec
 from msgspec import Struct
 
+from services.api.audit import acts
+from services.api.audit.acts import Action, Actor
 from services.api.group_commit import Groups
 from services.api.jobs import endings, views
 from services.api.jobs import store as job_store
@@ -19,20 +21,20 @@ from services.api.jobs.fields import FIELDS as GIVEN
 from services.api.jobs.model import Attempt, Job, JobRules, first_attempt
 from services.api.keys.caller import Caller
 from services.api.secrets.sealing import Sealed, SecretKeys
+from services.api.shares import Shares
 from services.api.submission import idempotency_store as keys
 from services.api.submission.idempotency_store import KeptAnswer
 from services.api.submission.job_ids import JobIds
 from services.api.submission.json_body import BadRequest
 from services.api.submission.request import JobRequest
+from shared import request_ids
 from shared.crash_points import Points
 from shared.events import cloudevents
 from shared.events.events import JobScheduled
-from shared.log import get_logger
 from shared.messaging.store import RELAY
 from shared.postgres.pool import Connection, Database
 from shared.postgres.wakeups import Wakeups
 
-_log = get_logger(service="api", part="intake")
 _encode = msgspec.json.Encoder().encode
 
 GROUP = 256
@@ -42,11 +44,9 @@ BESIDE = 2
 """Full groups written at once: the next one is composed while the database writes the last."""
 
 WAITING = 10_000
-"""The jobs that may wait for their group; further requests are refused."""
+"""The jobs that may wait for their group; further requests are refused. Keys share them."""
 
-LOGGED = 100
-"""The most jobs that one log line names."""
-
+_TOO_MANY = "too many jobs wait for the database: try again"
 _STOPPING = "the service is stopping: send the request again, with an Idempotency-Key"
 
 
@@ -67,6 +67,11 @@ class _Submission:
     trace: str
     caller: Caller
     rerun_of: int | None = None
+    request_id: str | None = field(default_factory=request_ids.current)
+
+    @property
+    def action(self) -> Action:
+        return "job.schedule" if self.rerun_of is None else "job.rerun"
 
 
 class Intake:
@@ -94,6 +99,7 @@ class Intake:
             most=WAITING,
             stopping=_STOPPING,
         )
+        self._shares = Shares(WAITING, _TOO_MANY)
 
     async def accept(
         self,
@@ -104,9 +110,11 @@ class Intake:
     ) -> list[Accepted]:
         """Commit the jobs of *caller*, all or none; return when they are durable.
 
-        *rerun_of*: the id of the job that they run again. Raises `Stopping` and `Overloaded`.
+        *rerun_of*: the id of the job that they run again. Raises `ShareUsed`, `Stopping` and
+        `Overloaded`.
         """
-        return await self._groups.join(_Submission(job_requests, trace, caller, rerun_of))
+        with self._shares.holding(caller.key, len(job_requests)):
+            return await self._groups.join(_Submission(job_requests, trace, caller, rerun_of))
 
     async def accept_once(
         self,
@@ -117,17 +125,20 @@ class Intake:
         caller: Caller,
         rerun_of: int | None = None,
     ) -> Accepted:
-        """Commit the job that *read* reads; return the first answer again if *key* was used.
+        """Commit the job that *read* reads; return the first answer if *caller* has used *key*.
 
         *body* is read only if *key* is new: when it is repeated its time may be in the past.
-        Raises `KeyConflict` if the key was used with another body, and what *read* raises.
+        Raises `KeyConflict` if the key was used with another body, `ShareUsed`, and what *read*
+        raises.
         """
         body_hash = hashlib.sha256(body).digest()
-        async with self._db.connection() as conn:
-            kept = await keys.find_key(conn, key)
-        if kept is None:
-            submission = _Submission([await read()], trace, caller, rerun_of)
-            kept = await self._claim(key, body_hash, submission)
+        kept_as = keys.kept_as(key, caller.key)
+        with self._shares.holding(caller.key):
+            async with self._db.connection() as conn:
+                kept = await keys.find_key(conn, kept_as)
+            if kept is None:
+                submission = _Submission([await read()], trace, caller, rerun_of)
+                kept = await self._claim(kept_as, body_hash, submission)
         if kept.body_hash != body_hash:
             raise KeyConflict(
                 "Idempotency-Key was used before with another body: use a new key for a new job"
@@ -146,6 +157,7 @@ class Intake:
         if ours:
             # A crash here loses only the answer: its client repeats the key, and gets it then.
             self._points.reached("api.accepted_once")
+            _log_accepted([submission], [written])
             self._wakeups.wake(RELAY, SOME_CHANGE)
         if first is None:
             raise BadRequest("Idempotency-Key has just expired: send the request again")
@@ -166,7 +178,7 @@ class Intake:
                 composed.append(self._compose(each, own, now))
             await _write(conn, [each for written in composed for each in written])
         self._points.reached("api.accepted")
-        _log_accepted([each.job.id for written in composed for each in written])
+        _log_accepted(group, composed)
         self._wakeups.wake(RELAY, SOME_CHANGE)
         return [[Accepted(each.job.id, each.answer) for each in written] for written in composed]
 
@@ -177,6 +189,7 @@ class Intake:
             _compose_one(
                 _job_of(each, job_id, now, submission),
                 each,
+                submission,
                 self._rules,
                 self._keys,
                 self._db.source,
@@ -192,6 +205,7 @@ class _Written:
     fact: cloudevents.Envelope[JobScheduled]
     answer: bytes
     sealed: Sealed | None
+    act: tuple[Actor, Action]
 
 
 def _job_of(job_request: JobRequest, job_id: int, now: datetime, submission: _Submission) -> Job:
@@ -210,7 +224,12 @@ def _job_of(job_request: JobRequest, job_id: int, now: datetime, submission: _Su
 
 
 def _compose_one(
-    job: Job, job_request: JobRequest, rules: JobRules, keys: SecretKeys | None, source: str
+    job: Job,
+    job_request: JobRequest,
+    submission: _Submission,
+    rules: JobRules,
+    keys: SecretKeys | None,
+    source: str,
 ) -> _Written:
     attempt = first_attempt(job.id, job.scheduled_for, job.created_at)
     scheduled = endings.job_scheduled(job, attempt, rules)
@@ -218,13 +237,19 @@ def _compose_one(
     shown = views.fresh(job, attempt, rules)
     secrets = job_request.secret_env
     sealed = keys.seal(job.id, secrets) if keys and secrets else None
-    return _Written(job, attempt, fact, _encode(shown), sealed)
+    act = submission.caller.actor, submission.action
+    return _Written(job, attempt, fact, _encode(shown), sealed, act)
 
 
-def _log_accepted(ids: Sequence[int]) -> None:
-    # A line beyond 4 KiB (PIPE_BUF) may be torn by one of another process on the same pipe.
-    for start in range(0, len(ids), LOGGED):
-        _log.info("job accepted", jobs=ids[start : start + LOGGED])
+def _log_accepted(group: Sequence[_Submission], composed: Sequence[Sequence[_Written]]) -> None:
+    """Log the jobs, those of one caller together, each with its request's id at the same place."""
+    pairs: dict[tuple[Actor, Action], list[tuple[int, str | None]]] = {}
+    for submission, written in zip(group, composed, strict=True):
+        act = submission.caller.actor, submission.action
+        accepted = ((each.job.id, submission.request_id) for each in written)
+        pairs.setdefault(act, []).extend(accepted)
+    for act, jobs in pairs.items():
+        acts.log(*act, [job_id for job_id, _ in jobs], request_ids=[each for _, each in jobs])
 
 
 async def _write(conn: Connection, written: Sequence[_Written]) -> None:
@@ -234,4 +259,5 @@ async def _write(conn: Connection, written: Sequence[_Written]) -> None:
         [each.attempt for each in written],
         [each.fact for each in written],
         {each.job.id: each.sealed for each in written if each.sealed is not None},
+        [each.act for each in written],
     )

@@ -42,6 +42,12 @@ _EXACT_DIGITS = 400
 MAX_DEPTH = 100
 """Of a user's body. No field needs more than three levels."""
 
+MOST_VALUES = 250_000
+"""Of a body. Read, each takes more memory than its JSON: twenty times as much if it is an empty
+array. A thousand jobs of a full body have far fewer."""
+
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+
 _GZIP = b"\x1f\x8b"
 _NOT_JSON = "the body is not JSON"
 _TOO_DEEP = "the body is nested too deeply"
@@ -52,6 +58,7 @@ def read_json(raw: bytes) -> Any:
 
     No member is lost, and each number can be had as it was written.
     """
+    _check_count(raw)
     try:
         value = _decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -64,6 +71,7 @@ def read_json(raw: bytes) -> Any:
 
 def decode(raw: bytes) -> Any:
     """Decode an agent's body, faster. Raises `BadRequest`."""
+    _check_count(raw)
     try:
         return _decoder.decode(raw)
     except RecursionError:
@@ -71,6 +79,12 @@ def decode(raw: bytes) -> Any:
     except (msgspec.DecodeError, UnicodeDecodeError):
         _read_with_care(raw)
         raise BadRequest("a number has too many digits") from None
+
+
+def _check_count(raw: bytes) -> None:
+    """Raise `BadRequest` for more than `MOST_VALUES` values, before they are read."""
+    if raw.count(b",") >= MOST_VALUES and _STRING.sub(b"", raw).count(b",") >= MOST_VALUES:
+        raise BadRequest(f"the body has more than {MOST_VALUES} values")
 
 
 def _count_names(value: Any, depth: int) -> int:

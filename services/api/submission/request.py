@@ -16,6 +16,7 @@ from services.api.jobs.fields import ANY_SCALAR, JobFields, Variables
 from services.api.submission import capacity, exec_limits, images, secret_fields, when
 from services.api.submission.faults import check, check_texts, has_plain_texts, short, unknown_field
 from services.api.submission.json_body import BadRequest, Number, read_json
+from services.api.submission.registries import RegistryRules
 from shared.events.cost_tags import SETTING, trouble_with_value
 from shared.events.requirements import Architecture, Capacity
 from shared.settings import PREFIX
@@ -76,6 +77,7 @@ class Bounds(Struct, frozen=True, kw_only=True, dict=True):
     have_role: bool = True
     cost_tags: tuple[str, ...] = ()
     """The names of the labels that become tags of the instance."""
+    registries: RegistryRules = RegistryRules()
 
     @cached_property
     def most(self) -> dict[str, int]:
@@ -101,7 +103,7 @@ def read_job(body: Any, now: datetime, bounds: Bounds) -> JobRequest:
         raise BadRequest(unknown_field(unknown, JobRequest))
     given = _in_one_form(body, now, bounds)
     job = check(given, JobRequest, most=bounds.most)
-    images.check_image(job.docker_image)
+    images.check_image(job.docker_image, bounds.registries)
     if job.env_vars or job.secret_env or job.secrets:
         exec_limits.check_names(
             env_vars=job.env_vars, secret_env=job.secret_env, secrets=job.secrets

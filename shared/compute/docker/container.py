@@ -58,6 +58,8 @@ class DockerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Time that an instance is shown as terminated before its container is removed: three of the
     reaper's sweeps, and after 20 s `docker ps -a` shows nothing of the job."""
     shared_engine: SharedEngine = SharedEngine()
+    api_ca: str = ""
+    """PEM of the authority by which agents verify the API; empty: their system's."""
 
 
 def instance_id_of(deployment: str, token: str) -> str:
@@ -165,6 +167,8 @@ def _environment(request: LaunchRequest, settings: DockerSettings) -> dict[str, 
         "DOCKER_JOB_DEPLOYMENT": request.deployment,
         "DOCKER_JOB_TERMINATE_GRACE_SECONDS": f"{settings.terminate_grace_seconds:g}",
     }
+    if settings.api_ca:
+        environment["DOCKER_JOB_API_CA"] = settings.api_ca
     if settings.metadata_url:
         environment["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = settings.metadata_url
     return environment

@@ -104,6 +104,7 @@ class Planner:
             agent_sha256=self._agent_sha256,
             max_lifetime_seconds=settings.max_lifetime_seconds,
             session_manager=settings.session_manager,
+            api_ca=settings.api_ca,
         )
         return Contents(
             deployment=offer.deployment,

@@ -5,6 +5,7 @@ from typing import Literal, get_args
 
 from msgspec import Struct
 
+from shared.compute.api_ca import read_api_ca
 from shared.events.requirements import Architecture
 from shared.settings import PREFIX, BadSetting, Settings
 
@@ -72,6 +73,9 @@ class Ec2Settings(Struct, frozen=True, kw_only=True):
     prices: PriceSource = "auto"
     """The source of list prices; see `list_prices.py`."""
 
+    api_ca: str = ""
+    """PEM of the authority by which agents verify the API; empty: their system's."""
+
     max_lifetime_seconds: int = 86_400
     """Every instance powers itself off after it, whatever happens."""
 
@@ -110,6 +114,7 @@ def ec2_settings(settings: Settings) -> Ec2Settings:
         max_price_usd=price or None,
         pool_rest_seconds=settings.number("EC2_POOL_REST_SECONDS", defaults.pool_rest_seconds),
         prices=PRICE_SOURCES[prices],
+        api_ca=read_api_ca(settings),
         max_lifetime_seconds=settings.integer("MAX_LIFETIME_SECONDS", 86_400, least=60),
     )
 

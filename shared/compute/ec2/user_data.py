@@ -3,8 +3,8 @@
 In order, since each step guards against failures of the next: a timer that powers the machine off
 at the maximum lifetime, which counts from the launch; a packet filter that keeps containers from
 the metadata service; the ECS agent of the image, kept from starting; Docker running; the agent,
-fetched from the API by its hash, again and again until the bytes have it; and when the agent has
-ended, for whatever reason, the machine is powered off.
+fetched from the API, whose certificate and bytes are checked, again and again until it is had; and
+when the agent has ended, for whatever reason, the machine is powered off.
 """
 
 import shlex
@@ -66,11 +66,13 @@ done
 
 {session_manager}agent=/opt/docker-job/docker_job_agent.pyz
 mkdir -p /opt/docker-job
+export DOCKER_JOB_API_CA={api_ca}
 python3 -I - {url} {sha256} "$agent" <<'END' || off 'no agent that can be trusted'
-import hashlib, http.client, sys, time, urllib.error, urllib.request
+import hashlib, http.client, os, ssl, sys, time, urllib.error, urllib.request
 url, sha256, path = sys.argv[1:]
+tls = ssl.create_default_context(cadata=os.environ["DOCKER_JOB_API_CA"] or None)
 def fetch(name):
-    with urllib.request.urlopen(url + name, timeout=10) as answer:
+    with urllib.request.urlopen(url + name, timeout=10, context=tls) as answer:
         agent = answer.read(4 << 20)
         missing = answer.length  # `read` with a size does not say that it was cut off
     if missing:
@@ -129,6 +131,8 @@ class Boot(Struct, frozen=True, kw_only=True):
     agent_sha256: str
     max_lifetime_seconds: int
     session_manager: bool = False
+    api_ca: str = ""
+    """PEM of the one authority that is trusted for the API; empty: the image's authorities."""
 
 
 def user_data(boot: Boot) -> str:
@@ -139,6 +143,7 @@ def user_data(boot: Boot) -> str:
         url=shlex.quote(boot.api_url.rstrip("/") + "/agent/"),
         sha256=shlex.quote(boot.agent_sha256),
         seconds=int(boot.max_lifetime_seconds),
+        api_ca=shlex.quote(boot.api_ca),
         session_manager=SESSION_MANAGER if boot.session_manager else "",
         minutes=max(1, -(-int(boot.max_lifetime_seconds) // 60)),
     )

@@ -273,6 +273,7 @@ class ProcessCompute:
             | shared
             | {
                 "DOCKER_JOB_API_URL": request.api_url,
+                "DOCKER_JOB_API_CA": self._settings.api_ca,
                 "DOCKER_JOB_JOB_ID": str(request.job_id),
                 "DOCKER_JOB_ATTEMPT": str(request.attempt),
                 "DOCKER_JOB_INSTANCE_ID": home.instance_id,

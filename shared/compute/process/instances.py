@@ -44,6 +44,8 @@ class ProcessSettings(msgspec.Struct, frozen=True, kw_only=True):
     retained_count: int = 1000
     """Terminated instances that stay visible, at most."""
     shared_engine: SharedEngine = SharedEngine()
+    api_ca: str = ""
+    """PEM of the authority by which agents verify the API; empty: their system's."""
 
 
 class ProcessInstances:

@@ -32,6 +32,7 @@ from shared.compute.simulator.faults import faults_of
 from shared.log import configure, get_logger
 from shared.settings import EXIT_SETTING
 from shared.signals import stop_on_signals
+from shared.terminal import print_line
 
 T = TypeVar("T")
 
@@ -152,7 +153,7 @@ def main() -> int:
     try:
         uvloop.run(serve(sys.argv[1] if len(sys.argv) > 1 else ""))
     except (ValueError, OSError) as error:
-        print(f"docker-job cloud: {error}", file=sys.stderr)  # noqa: T201 - an operator reads it
+        print_line(f"docker-job cloud: {error}", error=True)
         return EXIT_SETTING
     return 0
 

@@ -9,7 +9,7 @@ from tests.support.api.api_world import World
 # What a plain formatting would take for its own is doubled.
 FILL = """
 INSERT INTO api.jobs (name, docker_image, env_vars, labels, scheduled_for, timezone, status,
-                      attempt, trace, created_at, finished_at, logs_removed_at)
+                      attempt, trace, created_at, finished_at, logs_removed_at, project)
 SELECT CASE WHEN n % 2 = 1 THEN 'job ' || n % 100 END,
        CASE WHEN n % 1000 = 1 THEN 'rare' ELSE 'alpine' END, '{{"KEY": "VALUE"}}',
        CASE WHEN n % 1000 = 0 THEN '{{"team": "rare"}}'
@@ -17,7 +17,8 @@ SELECT CASE WHEN n % 2 = 1 THEN 'job ' || n % 100 END,
        at, 'UTC', CASE WHEN n % 500 = 0 THEN 'RUNNING' WHEN n % 10 = 0 THEN 'SCHEDULED'
                        ELSE 'DONE' END, 1, 'trace', at,
        CASE WHEN n % 10 = 0 THEN NULL ELSE at + interval '1 minute' END,
-       CASE WHEN n % 10 <> 0 AND n < {count} / 2 THEN at + interval '1 day' END
+       CASE WHEN n % 10 <> 0 AND n < {count} / 2 THEN at + interval '1 day' END,
+       CASE WHEN n % 1000 = 1 THEN 'rare' ELSE 'many' END
 FROM (SELECT n, '2026-01-01T00:00:00Z'::timestamptz + n * interval '1 second' AS at
       FROM generate_series(1, {count}) n) numbers;
 INSERT INTO api.attempts (job_id, number, state, due_at, entered, ended_at, cause)

@@ -74,9 +74,10 @@ class FakeSts(Server):
 class InstanceMetadata(FakeMetadata):
     """A metadata service whose instance has a role."""
 
-    def __init__(self, key: str, secret: str) -> None:
+    def __init__(self, key: str, secret: str, instance_id: str | None = None) -> None:
         super().__init__()
         self.rebalance = False
+        self._instance_id = instance_id
         self._credentials = {
             "Code": "Success",
             "AccessKeyId": key,
@@ -97,6 +98,8 @@ class InstanceMetadata(FakeMetadata):
                 self._credentials
             ),
         }
+        if self._instance_id:
+            known["/latest/meta-data/instance-id"] = self._instance_id
         if self.rebalance:
             known["/latest/meta-data/events/recommendations/rebalance"] = '{"noticeTime": "…"}'
         return (200, known[path]) if path in known else (404, "")

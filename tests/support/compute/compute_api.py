@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import json
 import re
+import ssl
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -159,8 +160,8 @@ async def cut_off(request: web.Request, body: bytes) -> None:
 
 
 @asynccontextmanager
-async def serve(api: FakeApi) -> AsyncIterator[FakeApi]:
-    """Serve *api* on a free port of 127.0.0.1; set its `url`."""
+async def serve(api: FakeApi, tls: ssl.SSLContext | None = None) -> AsyncIterator[FakeApi]:
+    """Serve *api* on a free port of 127.0.0.1, by HTTPS with *tls*; set its `url`."""
 
     async def handle(request: web.Request) -> web.Response:
         if request.path.startswith("/agent/") and request.method == "GET":
@@ -182,10 +183,10 @@ async def serve(api: FakeApi) -> AsyncIterator[FakeApi]:
     app.router.add_route("*", "/{path:.*}", handle)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, backlog=4096)
+    site = web.TCPSite(runner, "127.0.0.1", 0, backlog=4096, ssl_context=tls)
     await site.start()
     port = runner.addresses[0][1]
-    api.url = f"http://127.0.0.1:{port}"
+    api.url = f"http{'s' if tls else ''}://127.0.0.1:{port}"
     try:
         yield api
     finally:

@@ -5,6 +5,7 @@ import contextlib
 import json
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -148,8 +149,8 @@ class FirstBoot:
         self._disk.chmod(0o755)
         (self._disk / "data").mkdir()
         self._cloud = ServedCloud()
-        self.port = free_port()
-        self.api = f"http://127.0.0.1:{self.port}"
+        self.port, self._plain_port = free_port(), free_port()
+        self.api = f"https://127.0.0.1:{self.port}"
         self.output = ""
         script = self._user_data(instance)
         (self._disk / "user-data").write_text(script)
@@ -165,7 +166,10 @@ class FirstBoot:
         more = "\n".join(
             (
                 f"DOCKER_JOB_COMPUTE_URL=sim://{self._cloud.host}:{self._cloud.port}",
-                f"DOCKER_JOB_API_URL={self.api}",
+                # Agents of the simulated cloud cannot verify: they are served in clear.
+                "PLAIN_HTTP=open",
+                f"PLAIN_PORT={self._plain_port}",
+                f"DOCKER_JOB_API_URL=http://127.0.0.1:{self._plain_port}",
                 "DOCKER_JOB_INSTANCE_ROLE_ARN=",
                 "DOCKER_JOB_INTERRUPTION_QUEUE_URL=",
                 "LOG_GROUP=",
@@ -173,6 +177,7 @@ class FirstBoot:
                 f"RUN_DIR={self._disk}/run",
                 f"DOCKER_JOB_PORT={self.port}",
                 f"COMPOSE_PROJECT_NAME={self._name}",
+                "IMAGES_LOCK=/dev/null",  # the engine has the images by their tags alone
                 f"AWS_ENDPOINT_URL={self._aws.url}",
             )
         )
@@ -204,13 +209,19 @@ class FirstBoot:
             "AWS_SECRET_ACCESS_KEY": "likewise",
         }
 
-    def run_start_again(self) -> None:
+    def run_start_again(self, *arguments: str) -> None:
         """Run the start script again, as systemd does at a reboot."""
-        self._exec(f"{self._disk}/opt/current/deploy/instance/start.sh")
+        self._exec(f"{self._disk}/opt/current/deploy/instance/start.sh", 0, *arguments)
 
-    def _exec(self, script: str, status: int = 0) -> None:
+    def renew_certificate(self, *, at_once: bool) -> None:
+        """Run the start script's daily step; *at_once*: as if the certificate were old."""
+        if at_once:
+            docker("exec", self._name, "rm", f"{self._disk}/run/secrets/tls/certificate.pem")
+        self._exec(f"{self._disk}/opt/current/deploy/instance/start.sh", 0, "certificate")
+
+    def _exec(self, script: str, status: int = 0, *arguments: str) -> None:
         done = subprocess.run(
-            ["docker", "exec", self._name, "bash", script],
+            ["docker", "exec", self._name, "bash", script, *arguments],
             capture_output=True,
             text=True,
             timeout=900,
@@ -219,6 +230,12 @@ class FirstBoot:
         self.output = done.stdout + done.stderr
         assert done.returncode == status, self.output[-6000:]
 
+    @property
+    def authority(self) -> ssl.SSLContext:
+        """The authority of the API's certificate, as the instance has it."""
+        path = f"{self._disk}/run/secrets/tls/ca.pem"
+        return ssl.create_default_context(cadata=docker("exec", self._name, "cat", path))
+
     def access_key_of(self, service: str) -> str:
         """Return the access key that the AWS SDK finds in a service's container."""
         ask = "import boto3; print(boto3.Session().get_credentials().access_key)"
@@ -226,9 +243,25 @@ class FirstBoot:
 
     def session_of(self, service: str) -> dict[str, str]:
         """Return the session that the start script has written for a service."""
-        path = f"{self._disk}/data/secrets/{service}/aws_session"
+        path = f"{self._disk}/run/services/{service}/aws_session"
         found: dict[str, str] = json.loads(docker("exec", self._name, "cat", path))
         return found
+
+    @property
+    def data(self) -> Path:
+        """The data volume."""
+        return self._disk / "data"
+
+    def files_of_the_volume(self) -> dict[str, str]:
+        """Read every file of the data volume."""
+        paths = docker("exec", self._name, "find", str(self.data), "-type", "f").splitlines()
+        return {each: docker("exec", self._name, "cat", each) for each in paths}
+
+    def modes_of_secrets(self) -> dict[str, str]:
+        """Return the mode, in octal digits, of each file and directory with secrets, by path."""
+        places = (f"{self._disk}/run/secrets", f"{self._disk}/run/services")
+        listing = docker("exec", self._name, "find", *places, "-printf", "%m %p\n")
+        return {path: mode for mode, path in (line.split(" ", 1) for line in listing.splitlines())}
 
     def secret_in_clear(self) -> str | None:
         """Return a secret that is in the start's output or user data, if there is one."""

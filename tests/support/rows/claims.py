@@ -211,7 +211,9 @@ API_CLAIMS = (
     Claim(f"{_API}changes.store.PRUNE", (0, NOW, BATCH)),
     Claim(f"{_API}jobs.totals.ADD_TOTALS", (OLD_IDS,)),
     Claim(f"{_API}jobs.totals.ADD_SAVINGS", (OLD_IDS, ["lost"])),
+    Claim(f"{_API}jobs.totals.ADD_PROJECT_TOTALS", (OLD_IDS, ["lost"], "other")),
     Claim(f"{_API}submission.idempotency_store.PRUNE_KEYS", (NOW, BATCH)),
+    Claim(f"{_API}audit.store.PRUNE_ENTRIES", (NOW, BATCH)),
     Claim(f"{_API}agents.store.PRUNE_PROOFS", (PAST,), batch=1),
 )
 
@@ -228,7 +230,8 @@ PLACES: dict[str, tuple[str, tuple[str, ...], Sequence[Claim]]] = {
         "api",
         (
             *("jobs", "job_labels", "attempts", "log_batches", "log_tails"),
-            *("idempotency_keys", "used_proofs", "outbox", "job_changes", "new_job_changes"),
+            *("idempotency_keys", "audit", "used_proofs", "outbox"),
+            *("job_changes", "new_job_changes"),
         ),
         API_CLAIMS,
     ),

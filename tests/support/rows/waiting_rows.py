@@ -94,6 +94,9 @@ SELECT id, 1, 1, '[]', 0, 0, at FROM settled
 INSERT INTO idempotency_keys (key, body_hash, job_id, answer, created_at)
 SELECT id, '', id, '', at FROM settled
 """,
+    "audit": """
+INSERT INTO audit (at, action, address, job_id) SELECT at, 'job.schedule', '', id FROM settled
+""",
     "used_proofs": """
 INSERT INTO used_proofs (signature, token_hash, expires_at)
 SELECT sha256(id::text::bytea), '', at FROM settled

@@ -1,5 +1,6 @@
 """A server that answers what a test wrote: also what the real API answers only at bad times."""
 
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -43,8 +44,8 @@ class ScriptedApi:
 
 
 @contextmanager
-def scripted_api(*answers: Answer) -> Iterator[ScriptedApi]:
-    """Serve *answers* during the block."""
+def scripted_api(*answers: Answer, tls: ssl.SSLContext | None = None) -> Iterator[ScriptedApi]:
+    """Serve *answers* during the block, by HTTPS with *tls*."""
     api = ScriptedApi(list(answers))
 
     class Handler(BaseHTTPRequestHandler):
@@ -65,7 +66,9 @@ def scripted_api(*answers: Answer) -> Iterator[ScriptedApi]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    api.url = f"http://127.0.0.1:{server.server_port}"
+    api.url = f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}"
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:

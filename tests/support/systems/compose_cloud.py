@@ -26,19 +26,28 @@ TRUTH = (
 
 def run_script(project: ComposeProject, script: str, *arguments: str | Path) -> str:
     """Return the output of deploy/*script* for this project."""
+    done = start_script(project, script, *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def start_script(
+    project: ComposeProject, script: str, *arguments: str | Path, **env: str
+) -> "subprocess.CompletedProcess[str]":
+    """Run deploy/*script* for this project, whatever its status."""
     files = " ".join(f"--file {each}" for each in project._files)
-    done = subprocess.run(
+    return subprocess.run(
         [ROOT / "deploy" / script, *arguments],
         cwd=project._clone.directory,
-        env=project._environ | {"COMPOSE": f"docker compose --project-name {project.name} {files}"},
+        env=project._environ
+        | {"COMPOSE": f"docker compose --project-name {project.name} {files}"}
+        | env,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=2 * UP_SECONDS,  # it stops, restores, and brings all of it up again
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def living(project: ComposeProject) -> int:

@@ -6,7 +6,7 @@ from contextlib import closing
 import click
 
 from docker_job.cli.app import App
-from docker_job.cli.output.render import safe
+from docker_job.cli.terminal import safe
 from docker_job.documents import ListedJob
 from docker_job.queries import ListFilters
 

@@ -9,11 +9,13 @@ from docker_job.queries import ListFilters
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-KEYS = "status, label, name, image or q"
+KEYS = "status, label, name, image, project or q"
 HELP = (
-    "Only jobs that match: status=failed, label=team=data, name=NAME, image=IMAGE, or q=TEXT "
-    "within id, name, image or a label. Several labels must all match; of several statuses one."
+    "Only jobs that match: status=failed, label=team=data, name=NAME, image=IMAGE, project=data, "
+    "or q=TEXT within id, name, image or a label. Several labels must all match; of several "
+    "statuses one."
 )
+PROJECT_HELP = "Only jobs of this project; a key that is not admin sees those of its own alone."
 
 
 def filter_option(command: F) -> F:
@@ -21,6 +23,11 @@ def filter_option(command: F) -> F:
     return click.option(
         *("-f", "--filter", "given"), multiple=True, metavar="KEY=VALUE", help=HELP
     )(command)
+
+
+def project_option(command: F) -> F:
+    """Give *command* the option `--project`, as `project`."""
+    return click.option("--project", metavar="NAME", help=PROJECT_HELP)(command)
 
 
 def filters_of(given: Sequence[str]) -> ListFilters:
@@ -37,7 +44,7 @@ def filters_of(given: Sequence[str]) -> ListFilters:
             several[key].append(_label(value))
         elif key in single:
             _refuse(f"{key} is given twice: a job has one")
-        elif key in ("name", "image", "q"):
+        elif key in ("name", "image", "project", "q"):
             single[key] = value
         else:
             _refuse(f"there is no {key!r} to filter by: write {KEYS}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from docker_job.cli.app import App
-from docker_job.cli.output.render import safe
+from docker_job.cli.terminal import safe
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -41,6 +41,7 @@ def complete_jobs(
     options = ctx.find_root().params  # a completion does not call the group
     app.url, app.context = options.get("url"), options.get("context")
     app.key_file, app.insecure = options.get("key_file"), bool(options.get("insecure"))
+    app.cacert = options.get("cacert")
 
     def ask() -> None:
         for job in client.page(limit=COMPLETED).jobs:

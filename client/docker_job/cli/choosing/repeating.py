@@ -6,7 +6,7 @@ from typing import TypeVar
 import click
 
 from docker_job.cli.app import OWN_FAILURE
-from docker_job.cli.output.render import safe
+from docker_job.cli.terminal import safe
 from docker_job.errors import ApiError
 
 T = TypeVar("T")

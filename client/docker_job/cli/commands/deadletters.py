@@ -12,7 +12,8 @@ from docker_job.cli.choosing.asking import confirmed
 from docker_job.cli.choosing.repeating import of_each
 from docker_job.cli.output.figures import NOTHING, age, count
 from docker_job.cli.output.options import format_option
-from docker_job.cli.output.render import Column, Format, Row, first_line, safe, show, write
+from docker_job.cli.output.render import Column, Format, Row, first_line, show, write
+from docker_job.cli.terminal import escaped_json, safe
 
 STYLES = {"waiting": "yellow", "dead": "red"}
 SERVICES = ("api", "scheduler", "launcher", "reaper")
@@ -60,7 +61,7 @@ def ls(
 def show_letters(app: App, /, event_ids: tuple[str, ...]) -> int:
     """Show everything about dead letters, their bodies too, as one JSON array."""
     found, code = of_each(event_ids, lambda each: app.client.deadletter(each).raw)
-    write(app.out, json.dumps(found, indent=4, ensure_ascii=False) + "\n")
+    write(app.out, escaped_json(json.dumps(found, indent=4, ensure_ascii=False)) + "\n")
     return code
 
 

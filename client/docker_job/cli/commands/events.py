@@ -10,8 +10,9 @@ from docker_job.cli.choosing.filters import HELP, filters_of
 from docker_job.cli.choosing.jobs_argument import complete_jobs
 from docker_job.cli.output.figures import NOTHING, instant
 from docker_job.cli.output.options import format_option
-from docker_job.cli.output.render import Column, Format, Row, line_of, safe, width, write
+from docker_job.cli.output.render import Column, Format, Row, line_of, width, write
 from docker_job.cli.output.status_words import look
+from docker_job.cli.terminal import safe
 from docker_job.documents import Change
 from docker_job.errors import DockerJobError
 from docker_job.queries import ChangeFilters

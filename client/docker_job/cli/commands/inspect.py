@@ -9,9 +9,10 @@ from docker_job.cli.app import App, command
 from docker_job.cli.choosing.jobs_argument import jobs_argument
 from docker_job.cli.choosing.repeating import of_each
 from docker_job.cli.output.options import format_option
-from docker_job.cli.output.render import Format, Row, line_of, safe, table, write
+from docker_job.cli.output.render import Format, Row, line_of, table, write
 from docker_job.cli.output.status_words import look
 from docker_job.cli.output.timeline import LEGEND, attempt_columns, facts
+from docker_job.cli.terminal import escaped_json, safe
 
 
 @command(
@@ -38,7 +39,7 @@ def inspect(
         for row in found:
             write(app.out, line_of(row, [], form))
     else:
-        write(app.out, json.dumps(found, indent=4, ensure_ascii=False) + "\n")
+        write(app.out, escaped_json(json.dumps(found, indent=4, ensure_ascii=False)) + "\n")
     return code
 
 

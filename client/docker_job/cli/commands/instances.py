@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import click
 
 from docker_job.cli.app import App, command
+from docker_job.cli.choosing.filters import project_option
 from docker_job.cli.output.figures import NOTHING, clock, count, duration, instant, money
 from docker_job.cli.output.options import format_option
 from docker_job.cli.output.render import Column, Format, Row, show
@@ -17,13 +18,22 @@ from docker_job.cli.output.status_words import LOOKS, Look
     short_help="List the instances that exist now.",
     epilog="Example: docker-job instances --format '{{.Instance}} {{.Job}}'",
 )
+@project_option
 @click.option("-q", "--quiet", "is_quiet", is_flag=True, help="Print instance ids alone.")
 @click.option("--no-trunc", "is_whole", is_flag=True, help="Cut nothing to the terminal's width.")
 @format_option
-def instances(app: App, /, given_format: str | None, *, is_quiet: bool, is_whole: bool) -> None:
+def instances(
+    app: App,
+    /,
+    project: str | None,
+    given_format: str | None,
+    *,
+    is_quiet: bool,
+    is_whole: bool,
+) -> None:
     """List the instances that exist now, oldest first: since when, for which job, at what price."""
     form = Format.chosen(given_format, is_json=app.json, ids=is_quiet)
-    rows = [each.raw for each in app.client.instances()]
+    rows = [each.raw for each in app.client.instances(project=project)]
     columns = instance_columns(datetime.now(UTC))
     show(rows, columns, form, app.out, is_cut=not is_whole, key="instance_id")
     if form.kind == "table" and not rows and app.err.is_terminal:

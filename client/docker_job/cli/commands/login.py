@@ -1,5 +1,6 @@
 """`docker-job login` and `logout`: an API and its key, stored as a context."""
 
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,14 @@ from docker_job.config import Config, Context, config_path, load, save
 from docker_job.documents import About
 from docker_job.errors import NotFound, Unauthorized
 from docker_job.keyring_store import delete_key, store_key
-from docker_job.target import Target, check_confidential, check_key, check_url, read_key
+from docker_job.target import (
+    Target,
+    check_cacert,
+    check_confidential,
+    check_key,
+    check_url,
+    read_key,
+)
 
 GRANTS = {
     "read": "it may read",
@@ -27,7 +35,16 @@ GRANTS = {
 @click.option("--name", metavar="NAME", help="The context's name, if not the host's.")
 @click.option("--key-stdin", is_flag=True, help="Read the key from standard input.")
 @click.option("--insecure", is_flag=True, help="Send the key over plain HTTP to another machine.")
-def login(app: App, url: str | None, name: str | None, *, key_stdin: bool, insecure: bool) -> None:
+@click.option("--cacert", metavar="FILE", help="The authority of the API's certificate, in PEM.")
+def login(
+    app: App,
+    url: str | None,
+    name: str | None,
+    cacert: str | None,
+    *,
+    key_stdin: bool,
+    insecure: bool,
+) -> None:
     """Store an API and its key as a context, and use it from now on.
 
     The key is checked first. It is kept in the system's keyring if there is one, else in the
@@ -35,17 +52,18 @@ def login(app: App, url: str | None, name: str | None, *, key_stdin: bool, insec
     """
     app.url = check_url(url or app.target.url)
     insecure = insecure or app.insecure
+    app.cacert = check_cacert(cacert or app.cacert or os.environ.get("DOCKER_JOB_CACERT"))
     key = _given_key(app, key_stdin=key_stdin)
     if key is None and not _is_open(app):
         key = _ask(app)
     if key is not None and not insecure:
         check_confidential(app.url)
-    about = _check(Target(app.url, key))
+    about = _check(Target(app.url, key, cacert=app.cacert))
     path = config_path()
     config = load(path)
     name = name or _name_for(config, app.url)
     in_keyring = key is not None and store_key(name, key)
-    stored = Context(app.url, None if in_keyring else key, in_keyring, insecure)
+    stored = Context(app.url, None if in_keyring else key, in_keyring, insecure, app.cacert)
     save(path, config.put(name, stored))
     _say(app, name, stored, about, path)
 
@@ -59,7 +77,7 @@ def _given_key(app: App, *, key_stdin: bool) -> str | None:
 def _is_open(app: App) -> bool:
     """Return whether the API serves without a key."""
     try:
-        _check(Target(app.url or "", None))
+        _check(Target(app.url or "", None, cacert=app.cacert))
     except Unauthorized:
         return False
     return True

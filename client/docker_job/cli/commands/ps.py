@@ -10,7 +10,7 @@ import click
 
 from docker_job.cli.app import App, command
 from docker_job.cli.choosing.chosen_jobs import OPEN
-from docker_job.cli.choosing.filters import filter_option, filters_of
+from docker_job.cli.choosing.filters import filter_option, filters_of, project_option
 from docker_job.cli.output.job_table import job_columns
 from docker_job.cli.output.options import format_option
 from docker_job.cli.output.render import Format, Row, show
@@ -32,6 +32,7 @@ class Options:
     since: str | None
     before: str | None
     given: Sequence[str]
+    project: str | None
     last: int | None
     is_quiet: bool
     is_whole: bool
@@ -41,7 +42,8 @@ class Options:
     @property
     def filters(self) -> ListFilters:
         """The filters of the API."""
-        filters = filters_of(self.given)
+        of_project = (f"project={self.project}",) if self.project else ()
+        filters = filters_of((*self.given, *of_project))
         if self.since:
             filters["since"] = self.since
         if self.before:
@@ -60,6 +62,7 @@ class Options:
 @click.option("--since", metavar="TIME", help="Created since: an age (24h, 7d) or an ISO time.")
 @click.option("--until", "before", metavar="TIME", help="Created before: an age or an ISO time.")
 @filter_option
+@project_option
 @click.option("-n", "--last", type=click.IntRange(1), metavar="N", help="The N newest of them all.")
 @click.option("-q", "--quiet", "is_quiet", is_flag=True, help="Print ids alone.")
 @click.option("--no-trunc", "is_whole", is_flag=True, help="Cut nothing to the terminal's width.")
@@ -120,7 +123,7 @@ def _watch(app: App, chosen: Options) -> None:
 
 def _explain(app: App, rows: list[Row], chosen: Options) -> None:
     """Print what the table does not show: an empty one teaches."""
-    is_narrowed = bool(chosen.given or chosen.since or chosen.before)
+    is_narrowed = bool(chosen.given or chosen.project or chosen.since or chosen.before)
     if not rows and is_narrowed:
         app.err.print("No job matches.", style="dim")
     elif not rows and not chosen.is_all and app.client.page(limit=1).jobs:

@@ -6,12 +6,13 @@ from typing import Any
 import click
 
 from docker_job.cli.app import App, command
+from docker_job.cli.choosing.filters import project_option
 from docker_job.cli.output.figures import NOTHING, count, duration, money
 from docker_job.cli.output.options import format_option
 from docker_job.cli.output.render import Column, Format, Row, show
 
-GROUPINGS = ("day", "status", "instance_type", "image", "label:")
-BY_HELP = "day, status, instance_type, image, or label:NAME (as label:team)."
+GROUPINGS = ("day", "status", "instance_type", "image", "project", "created_by", "label:")
+BY_HELP = "day, status, instance_type, image, project, created_by, or label:NAME (as label:team)."
 
 
 def _number(heading: str, field: str, name: str = "") -> Column:
@@ -62,6 +63,7 @@ def _options(function: Any) -> Any:
             help=BY_HELP,
             shell_complete=_complete,
         ),
+        project_option,
         format_option,
     ):
         function = option(function)
@@ -104,10 +106,11 @@ def _print(
     since: str | None,
     before: str | None,
     by: str,
+    project: str | None,
     given_format: str | None,
 ) -> None:
     form = Format.chosen(given_format, is_json=app.json)
-    answer = app.client.stats(since=since, until=before, by=by).raw
+    answer = app.client.stats(since=since, until=before, by=by, project=project).raw
     if form.kind == "json":
         app.print_json(answer)
         return

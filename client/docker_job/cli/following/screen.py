@@ -1,16 +1,18 @@
 """Standard output and standard error while a job is followed, and a live line below them.
 
-The container's bytes go out as they are. Ours go to standard error. The live line is the last one
-on a terminal: it is erased before anything else is written and drawn again behind it, and it waits
-while the container's line has no end. Where standard error is no terminal there is no live line,
-and no control sequence is written.
+The container's bytes go out as they are; on a terminal it may colour and rewrite its line, and
+command nothing else. Ours go to standard error. The live line is the last one on a terminal: it is
+erased before anything else is written and drawn again behind it, and it waits while the container's
+line has no end. Where standard error is no terminal there is no live line, and no control sequence
+is written.
 """
 
 import os
 import sys
 from typing import BinaryIO
 
-from docker_job.cli.output.render import cut, safe
+from docker_job.cli.output.render import cut
+from docker_job.cli.terminal import escaped_log, safe
 
 ERASE = b"\r\x1b[K"
 NO_WRAP, WRAP = b"\x1b[?7l", b"\x1b[?7h"
@@ -52,7 +54,10 @@ class Screen:
         if not data:
             return
         self._erase()
-        self._write(self._files[stream], data)
+        shown = data
+        if stream in self._terminals:
+            shown = escaped_log(data.decode(errors="replace")).encode()
+        self._write(self._files[stream], shown)
         if data.endswith(b"\n"):
             self._open_line.discard(stream)
         else:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from docker_job.cli.output.template_functions import as_json
 from docker_job.cli.output.templates import Labels, Template, camel, plain
+from docker_job.cli.terminal import safe
 
 if TYPE_CHECKING:  # rich takes longer to import than all else; what is piped needs none of it
     from rich.console import Console
@@ -224,13 +225,6 @@ def width(text: str) -> int:
         0 if unicodedata.combining(each) else 1 + (unicodedata.east_asian_width(each) in "WF")
         for each in text
     )
-
-
-def safe(text: str) -> str:
-    """Replace what would move the cursor or hide text: names and messages come from others."""
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
 
 
 def first_line(text: object) -> str:

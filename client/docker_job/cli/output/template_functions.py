@@ -4,10 +4,12 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from docker_job.cli.terminal import escaped_json
+
 
 def as_json(value: Any) -> str:
     """Render *value* as JSON on one line."""
-    return json.dumps(value, ensure_ascii=False, default=str)
+    return escaped_json(json.dumps(value, ensure_ascii=False, default=str))
 
 
 def as_text(value: Any) -> str:

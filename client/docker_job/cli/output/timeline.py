@@ -33,6 +33,8 @@ def facts(job: Row, now: datetime) -> list[tuple[str, str]]:
         ("Image", str(job["docker_image"])),
         ("Command", shlex.join(job["command"]) if job.get("command") else ""),
         ("Labels", ", ".join(f"{name}={value}" for name, value in _pairs(job, "labels"))),
+        ("Variables", ", ".join(_variable(*each) for each in _pairs(job, "env_vars"))),
+        ("Project", _project(job)),
         ("Status", f"{look(job).symbol} {status_words(job, now)}"),
         ("Because", because),
         ("Error", "" if error in because else error),
@@ -121,6 +123,20 @@ def _lines(job: Row) -> str:
     if not any(usd for name, usd in sums.items() if name != LINES["instance_usd"]):
         return ""
     return ", ".join(f"{name} {money(usd)}" for name, usd in sums.items())
+
+
+HIDDEN = "(hidden)"
+"""Stands for a value that the key may not see."""
+
+
+def _variable(name: str, value: str | None) -> str:
+    return f"{name}={HIDDEN if value is None else value}"
+
+
+def _project(job: Row) -> str:
+    """Return the project and the key; nothing where keys are not used."""
+    key = job.get("created_by")
+    return f"{job['project']}, scheduled with the key {key}" if key else ""
 
 
 def _pairs(job: Row, name: str) -> list[tuple[str, Any]]:

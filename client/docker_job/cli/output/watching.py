@@ -12,6 +12,7 @@ from rich.text import Text
 
 from docker_job.cli.output.job_table import job_columns
 from docker_job.cli.output.render import Row, lines_of
+from docker_job.cli.terminal import safe, unprotected
 from docker_job.errors import ApiError, DockerJobError, Unreachable
 from docker_job.queries import ChangeFilters
 
@@ -32,6 +33,7 @@ def watch(
     rows: list[Row] = []
     trouble: str | None = None
     loaded_at = float("-inf")
+    console.file = unprotected(console.file)  # every text in the drawing is safe
     with Live(console=console, auto_refresh=False, vertical_overflow="ellipsis") as live:
         try:
             while True:
@@ -87,5 +89,5 @@ def _drawing(console: "Console", rows: list[Row], trouble: str | None, *, is_cut
         count = f"the newest {count}"  # more would not fit
     title = Text(f"{now.astimezone():%H:%M:%S}  {count}  Ctrl-C ends this", "dim")
     if trouble:
-        title = Text(f"{trouble} Trying again …", "yellow")
+        title = Text(safe(f"{trouble} Trying again …"), "yellow")
     return Group(title, *lines_of(rows, job_columns(now), console, is_cut=is_cut))

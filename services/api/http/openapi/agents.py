@@ -53,6 +53,13 @@ def _settings() -> dict[str, Schema]:
         "local_images": described(
             "An image that only the agent's machine has is used after a failed pull.", flag
         ),
+        "registries_refused": described(
+            "Networks: an image is not pulled from a registry whose name resolves into one.",
+            a_list(TEXT),
+        ),
+        "registries_allowed": described(
+            "The exceptions: hosts, with or without a port, and networks.", a_list(TEXT)
+        ),
         "host_services": described(
             "On an engine that jobs share: whether the job may reach the services of its host.",
             flag,

@@ -3,11 +3,12 @@
 import json
 from typing import Any
 
-from services.api.http.bodies import SMALL_BYTES
+from services.api.http.bodies import REPORT_BYTES, SMALL_BYTES
 from services.api.http.openapi import (
     agents,
     dead_letters,
     events,
+    keys,
     overview,
     plans,
     records,
@@ -35,6 +36,8 @@ second `Authorization`, `Host`, `Idempotency-Key`, `Last-Event-ID`, `Content-Typ
 `Content-Length`. A body is read as JSON in UTF-8, not compressed, whatever its Content-Type is; \
 no member is given twice, and a whole number has neither a point nor an exponent. Times are in \
 UTC; names of durations end in `_seconds`, of money in `_usd`. \
+Every answer has an `X-Request-Id`, which the log lines of the request have too: the request's \
+own, if it is of 1 to 64 letters, digits, `.`, `_` and `-` and begins with a letter or digit. \
 Responses may get more fields: ignore those that you do not know.\
 """
 
@@ -57,6 +60,7 @@ def document(config: HttpConfig, bounds: Bounds) -> dict[str, Any]:
             | dead_letters.schemas()
             | overview.schemas()
             | events.schemas()
+            | keys.schemas()
             | submission.schemas(bounds)
             | plans.schemas(bounds)
             | agents.schemas(),
@@ -79,6 +83,7 @@ def _security() -> dict[str, Any]:
         "apiKey": bearer(
             "djk_…",
             "A user's key. Its scope (`read`, `submit`, `admin`) includes the scopes before it. "
+            "`read` and `submit` see the jobs of the key's project alone, `admin` those of all. "
             "Until the first key is made the API is open.",
         ),
         "bootstrapToken": bearer(
@@ -110,38 +115,50 @@ def _response(name: str, meaning: str) -> dict[str, Any]:
     return response | {"content": {JSON: {"schema": ref(schemas.get(name, "Error"))}}}
 
 
+_MEANINGS = {
+    "MalformedRequest": "The request is not HTTP/1.1, its length is unclear, or a parameter or "
+    "header is unknown or given twice.",
+    "BadRequest": "A field or parameter is wrong: the message names it and says what is right.",
+    "Unauthorized": "The API key is missing, unknown or revoked.",
+    "NoAgent": "The token is missing or unknown, or the signature is invalid.",
+    "Forbidden": "The API key's scope does not grant this, or it does not see the project that "
+    "is asked for; or a web page of another origin sent the request (`Origin`, "
+    "`Sec-Fetch-Site`), and it is no read with a key.",
+    "WebPage": "A web page of another origin sent the request (`Origin`, `Sec-Fetch-Site`).",
+    "NotYours": "The token is another job's, or the signature not that of an instance of this "
+    "deployment.",
+    "NoSuchJob": "There is no job with this id, or it is one of a project that the key does "
+    "not see: nothing tells the two apart.",
+    "NoSuchBuild": "No release of this deployment had an agent with this hash of late.",
+    "NoSuchLetter": "No service has reported a dead letter with this id.",
+    "AlreadyOver": "The job is over and cannot be cancelled.",
+    "NotRemovable": "The job is not finished, or an instance of it is not known to be "
+    "terminated: the message says what the removal waits for.",
+    "AttemptOver": "The attempt is over, or another agent has it: stop the container.",
+    "KeyConflict": "The Idempotency-Key was used with another body.",
+    "NoSuchKey": "There is no valid API key with this prefix.",
+    "KeyNeeded": "Without that key nobody could manage keys over HTTP: the message says what "
+    "to do first.",
+    "LetterInBroker": "The letter is in the broker's dead queue: the operators' command, which "
+    "the message names, handles these.",
+    "WrongHost": "There is no API key yet, and `Host` is neither loopback nor configured.",
+    "TooMany": "Too many requests or followers, or too many jobs wait: wait for `Retry-After` "
+    "seconds.",
+    "Crashed": "An internal error; the log has it under the answer's `X-Request-Id`.",
+    "Unavailable": "The database or STS does not answer, the service is stopping, or requests "
+    "use up its memory: try again.",
+    "NotReady": "`message` says what is wrong, `missing` names the parts.",
+}
+"""What the responses mean that are the same with all settings."""
+
+
 def _meanings(config: HttpConfig) -> dict[str, str]:
     slow = f"The request's head did not come within {BoundedProtocol.head_seconds:g} s"
-    return {
-        "MalformedRequest": "The request is not HTTP/1.1, its length is unclear, or a parameter or "
-        "header is unknown or given twice.",
-        "BadRequest": "A field or parameter is wrong: the message names it and says what is right.",
-        "Unauthorized": "The API key is missing, unknown or revoked.",
-        "NoAgent": "The token is missing or unknown, or the signature is invalid.",
-        "Forbidden": "The API key's scope does not grant this; or there is no key yet, and a web "
-        "page of another origin sent the request (`Origin`, `Sec-Fetch-Site`).",
-        "WebPage": "There is no API key yet, and a web page of another origin sent the request.",
-        "NotYours": "The token is another job's, or the signature not that of an instance of this "
-        "deployment.",
-        "NoSuchJob": "There is no job with this id.",
-        "NoSuchBuild": "No release of this deployment had an agent with this hash of late.",
-        "NoSuchLetter": "No service has reported a dead letter with this id.",
+    return _MEANINGS | {
         "HeadTooSlow": f"{slow}.",
         "TooSlow": f"{slow}, or its body did not within {config.body.seconds:g} s.",
-        "AlreadyOver": "The job is over and cannot be cancelled.",
-        "NotRemovable": "The job is not finished, or an instance of it is not known to be "
-        "terminated: the message says what the removal waits for.",
-        "AttemptOver": "The attempt is over, or another agent has it: stop the container.",
-        "KeyConflict": "The Idempotency-Key was used with another body.",
-        "LetterInBroker": "The letter is in the broker's dead queue: the operators' command, which "
-        "the message names, handles these.",
         "TooLarge": f"The body is larger than {config.body.size} bytes.",
         "LargerThanSmall": f"The body is larger than {min(SMALL_BYTES, config.body.size)} bytes.",
-        "WrongHost": "There is no API key yet, and `Host` is neither loopback nor configured.",
-        "TooMany": "Too many requests: wait for `Retry-After` seconds.",
+        "LargerThanReport": f"The body is larger than {min(REPORT_BYTES, config.body.size)} bytes.",
         "HeadTooLarge": f"The request's head, or its trailers, are larger than {HEAD_BYTES} bytes.",
-        "Crashed": "An internal error; it is logged.",
-        "Unavailable": "The database or STS does not answer, the service is stopping, or too many "
-        "request bodies are being read: try again.",
-        "NotReady": "`message` says what is wrong, `missing` names the parts.",
     }

@@ -2,7 +2,7 @@
 
 from typing import get_args
 
-from services.api.http.filters import MAX_IMAGE, MAX_TEXT
+from services.api.http.filters import MAX_IMAGE, MAX_TEXT, PROJECT
 from services.api.http.openapi.operations import parameter
 from services.api.http.openapi.shapes import (
     LARGEST_ID,
@@ -51,7 +51,19 @@ def filters() -> list[Schema]:
             "A part of the id, the name, the image or a label's value, in upper or lower case.",
             _text(MAX_TEXT),
         ),
+        project(),
     ]
+
+
+def project() -> Schema:
+    """Return the parameter of routes that show the jobs of one project."""
+    return parameter(
+        "query",
+        PROJECT,
+        "The project of the jobs. A key that is not `admin` sees its own alone: with any other "
+        "project the answer is a 403.",
+        _text(MAX_TEXT),
+    )
 
 
 def parameters(most: int) -> list[Schema]:

@@ -7,11 +7,14 @@ from services.api.http.openapi.shapes import LARGEST_ID, Schema, ref, whole
 JSON = "application/json"
 TEXT: Schema = {"type": "string"}
 
-EVERYWHERE = ("MalformedRequest", "HeadTooSlow", "HeadTooLarge", "Crashed", "Unavailable")
+EVERYWHERE = (
+    "MalformedRequest", "WebPage", "HeadTooSlow", "HeadTooLarge", "Crashed", "Unavailable",
+)  # fmt: skip
 WITH_BODY = ("BadRequest", "TooSlow", "TooLarge")
 WITH_SMALL_BODY = ("BadRequest", "TooSlow", "LargerThanSmall")
+WITH_REPORT = ("BadRequest", "TooSlow", "LargerThanReport")
 USERS = ("Unauthorized", "Forbidden", "WrongHost", "TooMany")
-AGENTS = ("NoAgent", "NotYours", "AttemptOver")
+AGENTS = ("NoAgent", "NotYours", "AttemptOver", "TooMany")
 
 STATUS_OF = {
     "MalformedRequest": "400",
@@ -24,6 +27,7 @@ STATUS_OF = {
     "NoSuchJob": "404",
     "NoSuchLetter": "404",
     "NoSuchBuild": "404",
+    "NoSuchKey": "404",
     "HeadTooSlow": "408",
     "TooSlow": "408",
     "AlreadyOver": "409",
@@ -31,8 +35,10 @@ STATUS_OF = {
     "AttemptOver": "409",
     "KeyConflict": "409",
     "LetterInBroker": "409",
+    "KeyNeeded": "409",
     "TooLarge": "413",
     "LargerThanSmall": "413",
+    "LargerThanReport": "413",
     "WrongHost": "421",
     "TooMany": "429",
     "HeadTooLarge": "431",

@@ -4,6 +4,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from services.api.http.openapi import listing
 from services.api.http.openapi.operations import (
     USERS,
     answer,
@@ -33,6 +34,7 @@ from services.api.jobs.instances import RunningInstance
 from services.api.jobs.model import PHASES
 from services.api.jobs.stats import MOST_GROUPS, SECONDS, Stats, StatsAnswer
 from services.api.keys.access import SCOPES
+from services.api.submission.registries import NETWORKS
 
 TEXT: Schema = {"type": "string"}
 COUNT: Schema = {"type": "integer", "minimum": 0}
@@ -66,7 +68,8 @@ OF_STATS_ANSWER = {
     "total": "All of them.",
     "groups": "By their keys: days and statuses in order, others with the highest cost first.",
     "removed_jobs": "The jobs that finished on these days, whose records are removed, and that are "
-    "not counted here: they are counted by `day` and `status`, where all of the day is asked for.",
+    "not counted here: they are counted by `day`, `status` and `project`, where all of the day is "
+    "asked for.",
     "groups_left_out": f"The groups beyond the first {MOST_GROUPS}; the total has them.",
 }
 """The fields of `StatsAnswer`, in the same order."""
@@ -94,7 +97,8 @@ OF_LIMITS = {
     "jobs_of_a_page": "The jobs in a page of `GET /list`.",
     "body_bytes": "The size of a request's body.",
     "log_bytes": "The log that is kept of an attempt: its beginning and its end.",
-    "requests_per_second": "The requests of a caller; null: no limit.",
+    "requests_per_second": "The requests of the caller, on average; null: no limit.",
+    "requests_at_once": "The requests of the caller after a pause; null: no limit.",
 }
 
 
@@ -111,7 +115,8 @@ def schemas() -> dict[str, Schema]:
     """Return the schemas by their names."""
     stats = {name: described(about, typed(Stats, name)) for name, about in OF_STATS.items()}
     key = described(
-        "The day (UTC), status, value of the label, instance type or image; null: none.",
+        "The day (UTC), status, value of the label, instance type, image, project, or the API key "
+        "that scheduled the jobs (its prefix); null: none.",
         nullable(TEXT),
     )
     parts = {"total": ref("Stats"), "groups": a_list(ref("StatsGroup"))}
@@ -138,7 +143,8 @@ def _described(struct: type[Struct], fields: dict[str, str]) -> dict[str, Schema
 def _about_schema() -> Schema:
     key = an_object({"name": TEXT, "scope": one_of(SCOPES), "project": TEXT})
     limits = {name: described(about, COUNT) for name, about in OF_LIMITS.items()}
-    limits["requests_per_second"] |= {"type": ["number", "null"]}
+    for name in ("requests_per_second", "requests_at_once"):
+        limits[name] |= {"type": ["number", "null"]}
     return an_object(
         {
             "version": described("The release of docker-job.", TEXT),
@@ -148,6 +154,11 @@ def _about_schema() -> Schema:
                 "Where instances are: `ec2`, `docker`, `process` or `sim`; null: the API is not "
                 "told.",
                 nullable(TEXT),
+            ),
+            "registries_refused": described(
+                "Which registries jobs may not name: those with `loopback`, `link-local` or "
+                "`private` addresses.",
+                a_list(one_of(tuple(NETWORKS))),
             ),
             "timezone": described("What `10:00` means where a job names no time zone.", TEXT),
             "limits": an_object(limits, about="The limits of this deployment."),
@@ -181,6 +192,7 @@ def _stats() -> dict[str, Any]:
                 "`team`.",
                 {"anyOf": [one_of(BYS), label], "default": "day"},
             ),
+            listing.project(),
         ],
     )
 
@@ -200,6 +212,7 @@ def _instances(most: int) -> dict[str, Any]:
         parameters=[
             parameter("query", "limit", "A page's size.", whole(1, most, default=most)),
             parameter("query", "cursor", "See `Link`.", {"type": "string", "pattern": CURSOR}),
+            listing.project(),
         ],
     )
 

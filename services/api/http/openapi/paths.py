@@ -5,6 +5,7 @@ from typing import Any
 from services.api.http.openapi import (
     dead_letters,
     events,
+    keys,
     listing,
     logs,
     overview,
@@ -16,6 +17,7 @@ from services.api.http.openapi.operations import (
     AGENTS,
     USERS,
     WITH_BODY,
+    WITH_REPORT,
     WITH_SMALL_BODY,
     answer,
     header,
@@ -43,6 +45,7 @@ def paths(config: HttpConfig) -> dict[str, Any]:
         "/jobs/{id}/record": {"delete": _remove()},
         "/totals": {"get": _totals()},
         **dead_letters.paths(),
+        **keys.paths(),
         **overview.paths(config),
         "/agent/claim": {"post": _claim()},
         "/agent/jobs/{id}/report": {"post": _report()},
@@ -176,7 +179,7 @@ def _report() -> dict[str, Any]:
         "report",
         "Report a heartbeat, with a phase and log lines.",
         None,
-        ("NoSuchJob", *WITH_BODY, *AGENTS),
+        ("NoSuchJob", *WITH_REPORT, *AGENTS),
         {"200": {"description": "Recorded.", "content": json_of({"type": "object"})}},
         security=[{"attemptToken": []}],
         parameters=[job_id()],
@@ -211,7 +214,7 @@ def _agent_build() -> dict[str, Any]:
         "agentBuild",
         "Get the agent with this hash, of this release or one of the last.",
         None,
-        ("NoSuchBuild",),
+        ("NoSuchBuild", "TooMany"),
         {"200": _file("That agent. It never changes.", **{"Cache-Control": header("Forever.")})},
         parameters=[sha256],
     )
@@ -237,4 +240,4 @@ def _health(name: str, summary: str, schema: str, *refusals: str) -> dict[str, A
 def _description() -> dict[str, Any]:
     own = {"description": "OpenAPI 3.1.", "content": json_of({"type": "object"})}
     summary = "Get this document."
-    return operation("description", summary, None, ("WebPage", "WrongHost"), {"200": own})
+    return operation("description", summary, None, ("WrongHost",), {"200": own})

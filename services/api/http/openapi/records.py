@@ -1,5 +1,7 @@
 """The parameters and schemas of daily totals."""
 
+from services.api.http.openapi import listing
+from services.api.http.openapi.operations import parameter
 from services.api.http.openapi.shapes import Schema, a_list, an_object, described, ref, typed
 from services.api.jobs.totals import DayTotal
 
@@ -23,9 +25,8 @@ def parameters() -> list[Schema]:
         "from": "The first day (UTC); by default 29 days before `to`.",
         "to": "The last day, included; by default today.",
     }
-    return [
-        {"name": name, "in": "query", "description": about[name], "schema": day} for name in about
-    ]
+    days = [parameter("query", name, about[name], day) for name in about]
+    return [*days, listing.project()]
 
 
 def schemas() -> dict[str, Schema]:

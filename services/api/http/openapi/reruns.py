@@ -19,8 +19,8 @@ NO_CONTROL_CHARACTERS = r"^[^\x00-\x1f\x7f]+$"
 KEY = parameter(
     "header",
     "Idempotency-Key",
-    "Makes a repeat safe: the same key and body get the first response again, for a week. With a "
-    "single job only.",
+    "Makes a repeat safe: the same key and body get the first response again, for a week. Those of "
+    "different API keys are apart. With a single job only.",
     {
         "type": "string",
         "minLength": 1,

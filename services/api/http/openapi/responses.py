@@ -19,7 +19,8 @@ TIMESTAMP: Schema = {"type": "string", "format": "date-time"}
 
 _GIVEN = dict.fromkeys(NAMES, "As given.") | {
     "command": "As given; null: the image's own.",
-    "env_vars": "As given, as texts.",
+    "env_vars": "As given, as texts; null in place of each value: the caller's key is of the scope "
+    "`read`, which sees the names alone.",
     "scheduled_for": "The time that the given one meant, in UTC.",
     "timezone": "As given, or the default.",
     "resources": "As given; the rest is the deployment's default.",
@@ -31,7 +32,8 @@ _GIVEN = dict.fromkeys(NAMES, "As given.") | {
     "read_only": "As given, or false.",
     "secret_env": "The names only.",
     "rerun_of": "The id of the job that it runs again; null: it is no rerun.",
-    "project": "The project of the API key that scheduled it; `default` if there was no key yet.",
+    "project": "The project of the API key that scheduled it, `default` if there was no key yet; "
+    "that of the other job if it is a rerun.",
     "created_by": "The prefix of that key, as `GET /keys` lists it; null: there was no key yet.",
 }
 
@@ -147,6 +149,9 @@ def _of_a_job(name: str) -> Schema:
         return ref("Resources")
     if name == "status":
         return one_of(STATUSES)
+    if name == "env_vars":
+        values = nullable({"type": "string"})
+        return {"type": "object", "additionalProperties": values}
     if name in _DERIVED:
         return _DERIVED[name]
     if name == "phase":

@@ -33,18 +33,21 @@ class AboutRoute:
                 "now": self.clock.now(),
                 "key": None if caller.key is None else key,
                 "compute": self.config.compute,
+                "registries_refused": list(self.config.engine.registries.refused),
                 "timezone": self.config.bounds.default_timezone,
-                "limits": self._limits(),
+                "limits": self._limits(has_key=caller.key is not None),
             }
         )
 
-    def _limits(self) -> dict[str, Any]:
+    def _limits(self, *, has_key: bool) -> dict[str, Any]:
         http = self.config.http
+        limited = http.requests.per_second > 0 and (has_key or http.limits_open)
         return {
             "max_lifetime_seconds": self.config.bounds.max_lifetime_seconds,
             "jobs_of_a_request": MAX_JOBS,
             "jobs_of_a_page": http.list_page,
             "body_bytes": http.body.size,
             "log_bytes": self.config.agents.agent.log_limit_bytes,
-            "requests_per_second": http.requests_per_second or None,
+            "requests_per_second": http.requests.per_second if limited else None,
+            "requests_at_once": http.requests.at_once if limited else None,
         }

@@ -11,7 +11,8 @@ from services.api.agents.builds import AgentBuilds
 from services.api.agents.calls import AgentService
 from services.api.agents.claims import ClaimService, Wait
 from services.api.agents.refusals import NO_TOKEN, Refused
-from services.api.http.bodies import SMALL_BYTES, Bodies
+from services.api.http.addresses import Addresses
+from services.api.http.bodies import REPORT_BYTES, SMALL_BYTES, Bodies
 from services.api.http.responses import answer, bearer_of, job_id_of
 
 FOREVER = "public, max-age=31536000, immutable"
@@ -26,18 +27,19 @@ class AgentRoutes:
     claims: ClaimService
     bodies: Bodies
     builds: AgentBuilds
+    addresses: Addresses
 
     async def claim(self, request: Request) -> Response:
         """Serve `POST /agent/claim`."""
-        bearer = bearer_of(request)
-        if bearer is None and self.claims.identity is None:
+        bearer, address = bearer_of(request), self.addresses.of(request)
+        if bearer is None and self.claims.roles is None:
             raise Refused(401, NO_TOKEN)
         # The body determines the right token: it is read before the check, so it must be small.
         async with self.bodies.read(request, SMALL_BYTES, proven=False) as raw:
             if bearer is None:
-                granted = await self.claims.claim_by_role(requests.read_role_claim(raw))
+                granted = await self.claims.claim_by_role(requests.read_role_claim(raw), address)
             else:
-                granted = await self.claims.claim(bearer, requests.read_claim(raw))
+                granted = await self.claims.claim(bearer, requests.read_claim(raw), address)
         if isinstance(granted, Wait):
             wait = {"wait": granted.because, "retry_seconds": granted.retry_seconds}
             return answer(wait | ({"settings": granted.settings} if granted.settings else {}), 202)
@@ -52,13 +54,18 @@ class AgentRoutes:
 
     async def agent_build(self, request: Request) -> Response:
         """Serve `GET /agent/builds/{sha256}`: the agent with that hash, of whichever release."""
-        found = await self.builds.find(request.path_params["sha256"])
+        sha256: str = request.path_params["sha256"]
+        found = self.builds.known(sha256)
+        if found is None:
+            address = self.addresses.of(request)
+            async with self.service.failures.looking_up(address, sha256.encode()):
+                found = await self.builds.find(sha256)
         return _file_answer(found, {"Cache-Control": FOREVER})
 
     async def report(self, request: Request) -> Response:
         """Serve `POST /agent/jobs/{id}/report`."""
         bearer, job_id = await self._admitted(request)
-        async with self.bodies.read(request) as raw:
+        async with self.bodies.read(request, REPORT_BYTES) as raw:
             await self.service.report(bearer, job_id, requests.read_report(raw))
         return answer({})
 
@@ -76,7 +83,7 @@ class AgentRoutes:
         if bearer is None:
             raise Refused(401, NO_TOKEN)
         job_id = job_id_of(request)
-        await self.service.admit(bearer, job_id)
+        await self.service.admit(bearer, job_id, self.addresses.of(request))
         return bearer, job_id
 
 

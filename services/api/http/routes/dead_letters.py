@@ -47,7 +47,9 @@ class DeadLetterRoutes:
     async def _ask(self, request: Request, kind: Ask) -> Response:
         service = _service(read_query(request, "service"))
         event_id = request.path_params["event_id"]
-        return answer(await self.letters.ask(kind, event_id, service, caller_of(request).name), 202)
+        return answer(
+            await self.letters.ask(kind, event_id, service, caller_of(request).actor), 202
+        )
 
 
 def _service(query: QueryParams) -> str | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from services.api.changes.feed import ChangeFeed
 from services.api.changes.filters import ChangeFilter
@@ -13,8 +13,9 @@ from services.api.changes.followers import Followers
 from services.api.changes.store import ChangePosition
 from services.api.http.change_events import ChangeEvents
 from services.api.http.filters import FILTERS, MANY_FILTERS, read_filters
+from services.api.http.gate import caller_of
 from services.api.http.parameters import read_query
-from services.api.http.sse import EVENT_HEADERS, EVENTS, last_event_id
+from services.api.http.sse import Followed, last_event_id
 from services.api.jobs.search import LAST_ID
 from services.api.submission.request import BadRequest
 
@@ -32,13 +33,12 @@ class EventRoutes:
     async def events(self, request: Request) -> Response:
         """Stream the changes from now on, or after the last one that the client has."""
         query = read_query(request, *FILTERS, "after", many=(*MANY_FILTERS, "job"))
-        wanted = ChangeFilter(read_filters(query), _jobs(query))
+        wanted = ChangeFilter(read_filters(query, caller_of(request)), _jobs(query))
         after = _after(request, query)
-        self.followers.check_room()  # an answer that has begun cannot refuse any more
         if after is None:
             after = await self.feed.begin()
         stream = ChangeEvents(self.feed, self.followers, wanted).stream(after)
-        return StreamingResponse(stream, media_type=EVENTS, headers=EVENT_HEADERS)
+        return Followed(stream, self.followers.shares, caller_of(request).key)
 
 
 def _after(request: Request, query: QueryParams) -> ChangePosition | None:

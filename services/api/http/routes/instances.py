@@ -3,11 +3,14 @@
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlencode
 
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
+from services.api.http.filters import PROJECT, read_project
+from services.api.http.gate import caller_of
 from services.api.http.parameters import read_query
 from services.api.http.responses import answer
 from services.api.http.settings import HttpConfig
@@ -31,15 +34,19 @@ class InstancesRoute:
 
     async def instances(self, request: Request) -> Response:
         """Serve it, a page at a time, the oldest instance first."""
-        query = read_query(request, "limit", "cursor")
+        query = read_query(request, "limit", "cursor", PROJECT)
+        project = read_project(query, caller_of(request))
         limit, after = _limit(query, self.config.list_page), _place(query)
         async with self.db.connection() as conn:
-            page = await instances.list_instances(conn, self.db.clock.now(), after, limit + 1)
+            page = await instances.list_instances(
+                conn, self.db.clock.now(), after, limit + 1, project
+            )
         headers = {}
         if len(page) > limit:
             page = page[:limit]
-            following = f"/instances?limit={limit}&cursor={_cursor(page[-1].place)}"
-            headers["Link"] = f'<{following}>; rel="next"'
+            following = {name: query[name] for name in (PROJECT,) if name in query}
+            following |= {"limit": str(limit), "cursor": _cursor(page[-1].place)}
+            headers["Link"] = f'</instances?{urlencode(following)}>; rel="next"'
         return answer(page, headers=headers)
 
 

@@ -14,6 +14,7 @@ from services.api.http.parameters import read_query
 from services.api.http.responses import answer, job_id_of, raw_answer
 from services.api.http.settings import HttpConfig
 from services.api.jobs.queries import JobService
+from services.api.jobs.views import shown_to
 from services.api.keys.caller import Caller
 from services.api.submission.intake import Intake
 from services.api.submission.request import BadRequest, Bounds, JobRequest, read_job, read_json
@@ -82,9 +83,13 @@ class JobRoutes:
     async def status(self, request: Request) -> Response:
         """Serve `GET /status/{id}`."""
         read_query(request)
-        return answer(await self.service.status(job_id_of(request)))
+        return self._answer(request, await self.service.status(job_id_of(request)))
 
     async def cancel(self, request: Request) -> Response:
         """Serve `DELETE /jobs/{id}`."""
         read_query(request)
-        return answer(await self.service.cancel(job_id_of(request)))
+        by = caller_of(request).actor
+        return self._answer(request, await self.service.cancel(job_id_of(request), by))
+
+    def _answer(self, request: Request, shown: dict[str, Any]) -> Response:
+        return answer(shown_to(shown, values=caller_of(request).reads_values))

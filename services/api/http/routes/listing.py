@@ -4,6 +4,7 @@ import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
@@ -19,6 +20,7 @@ from services.api.http.filters import (
     read_filters,
     read_order,
 )
+from services.api.http.gate import caller_of
 from services.api.http.parameters import read_query
 from services.api.http.responses import answer
 from services.api.http.settings import HttpConfig
@@ -26,7 +28,8 @@ from services.api.http.times import read_time
 from services.api.jobs import search, views
 from services.api.jobs.filters import Filters, Order
 from services.api.jobs.queries import JobService
-from services.api.jobs.search import LAST_ID, START, Position
+from services.api.jobs.search import LAST_ID, START, Page, Position
+from services.api.keys.caller import Caller
 from services.api.submission.request import BadRequest
 from shared.postgres.pool import Database
 
@@ -48,16 +51,16 @@ class ListRoute:
     async def list_jobs(self, request: Request) -> Response:
         """Serve `GET /list`: newest first, a page at a time, or all of them as a stream."""
         query = read_query(request, "limit", "cursor", *FILTERS, *TIMES, many=MANY_FILTERS)
-        now = self.db.clock.now()
+        now, caller = self.db.clock.now(), caller_of(request)
         filters = replace(
-            read_filters(query),
+            read_filters(query, caller),
             since=read_time(query, "since", now),
             until=read_time(query, "until", now),
             by=read_order(query),
         )
         start = _position(query, filters.by)
         if query.get("limit") == "all":
-            stream = self._stream(filters, start)
+            stream = self._stream(filters, start, caller)
             return StreamingResponse(stream, media_type="application/json")
         limit = _whole(query, "limit", self.config.list_page, self.config.list_page)
         async with self.db.connection() as conn:
@@ -67,10 +70,18 @@ class ListRoute:
             following = [(k, v) for k, v in query.multi_items() if k != "cursor"]
             following.append(("cursor", _cursor(page.end)))
             headers["Link"] = f'</list?{urlencode(following)}>; rel="next"'
-        trouble = self.service.trouble()
-        return answer([views.listed(each, now, trouble) for each in page.jobs], headers=headers)
+        return answer(self._shown(page, caller), headers=headers)
 
-    async def _stream(self, filters: Filters, start: Position) -> AsyncIterator[bytes]:
+    def _shown(self, page: Page, caller: Caller) -> list[dict[str, Any]]:
+        now, trouble = self.db.clock.now(), self.service.trouble()
+        return [
+            views.shown_to(views.listed(each, now, trouble), values=caller.reads_values)
+            for each in page.jobs
+        ]
+
+    async def _stream(
+        self, filters: Filters, start: Position, caller: Caller
+    ) -> AsyncIterator[bytes]:
         """Stream every job that matches, from *start* on, with one page in memory at a time.
 
         Pages rather than a cursor, so that a slow reader holds no transaction open.
@@ -79,8 +90,7 @@ class ListRoute:
         while True:
             async with self.db.connection() as conn:
                 page = await search.list_jobs(conn, filters, STREAM_PAGE, end)
-            now, trouble = self.db.clock.now(), self.service.trouble()
-            shown = [_encoder.encode(views.listed(each, now, trouble)) for each in page.jobs]
+            shown = [_encoder.encode(each) for each in self._shown(page, caller)]
             if shown:
                 yield opening + b",\n".join(shown)
                 opening = b",\n"

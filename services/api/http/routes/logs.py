@@ -8,13 +8,15 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from services.api.changes.followers import Followers
+from services.api.http.gate import caller_of
 from services.api.http.log_events import LogEvents
 from services.api.http.log_query import LogQuery, read_log_query
 from services.api.http.responses import job_id_of
-from services.api.http.sse import DATA_ONLY, EVENT_HEADERS, EVENTS
+from services.api.http.sse import DATA_ONLY, Followed
 from services.api.jobs import store as job_store
 from services.api.jobs.queries import NoSuchJob
 from services.api.jobs.retention_store import find_logs_removed
+from services.api.keys.caller import Caller
 from services.api.logs.bounds import removal_line
 from services.api.logs.plain import PlainLog
 from services.api.logs.reader import LogPage, LogReader, Start
@@ -38,7 +40,7 @@ class LogRoutes:
         async with self.db.connection() as conn:
             removed_at = await self._check(conn, job_id, query)
             if query.follow:
-                return await self._followed(conn, job_id, query)
+                return await self._followed(conn, job_id, query, caller_of(request))
             start = await _start(conn, job_id, query)
         if removed_at is None:
             text = self._text(job_id, query, start)
@@ -46,13 +48,14 @@ class LogRoutes:
             text = _removed(removed_at, query)
         return StreamingResponse(text, media_type=TEXT, headers=DATA_ONLY)
 
-    async def _followed(self, conn: Connection, job_id: int, query: LogQuery) -> Response:
+    async def _followed(
+        self, conn: Connection, job_id: int, query: LogQuery, caller: Caller
+    ) -> Response:
         events = LogEvents(self.db, self.followers, job_id, query)
         if query.has_end and await events.has_no_more(conn):
             return Response(status_code=204, headers=DATA_ONLY)
-        self.followers.check_room()  # an answer that has begun cannot refuse any more
         stream = events.stream(_reader(job_id, query, await _start(conn, job_id, query)))
-        return StreamingResponse(stream, media_type=EVENTS, headers=EVENT_HEADERS)
+        return Followed(stream, self.followers.shares, caller.key)
 
     async def _check(self, conn: Connection, job_id: int, query: LogQuery) -> datetime | None:
         """Return when the log was removed, if it was. Raises `NoSuchJob`."""

@@ -8,6 +8,8 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
+from services.api.http.filters import PROJECT, read_project
+from services.api.http.gate import caller_of
 from services.api.http.parameters import read_query
 from services.api.http.responses import answer, job_id_of
 from services.api.jobs import totals
@@ -29,14 +31,16 @@ class RecordRoutes:
     async def remove(self, request: Request) -> Response:
         """Serve `DELETE /jobs/{id}/record`."""
         read_query(request)
-        await self.service.remove(job_id_of(request))
+        await self.service.remove(job_id_of(request), caller_of(request).actor)
         return Response(status_code=204)
 
     async def totals(self, request: Request) -> Response:
         """Serve `GET /totals`: the days from `from` to `to`, both included."""
-        first, last = _days(read_query(request, "from", "to"), self.db.clock.now().date())
+        query = read_query(request, "from", "to", PROJECT)
+        project = read_project(query, caller_of(request))
+        first, last = _days(query, self.db.clock.now().date())
         async with self.db.connection() as conn:
-            return answer(await totals.load_totals(conn, first, last))
+            return answer(await totals.load_totals(conn, first, last, project))
 
 
 def _days(query: QueryParams, today: date) -> tuple[date, date]:

@@ -5,11 +5,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import get_args
 
+from msgspec.structs import replace
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
 from services.api.group_commit import Overloaded
+from services.api.http.filters import PROJECT, read_project
+from services.api.http.gate import caller_of
 from services.api.http.parameters import read_query
 from services.api.http.responses import answer
 from services.api.http.times import read_time
@@ -36,7 +39,9 @@ class StatsRoute:
     async def stats(self, request: Request) -> Response:
         """Serve it."""
         now = self.db.clock.now()
-        question = _question(read_query(request, "since", "until", "by"), now)
+        query = read_query(request, "since", "until", "by", PROJECT)
+        project = read_project(query, caller_of(request))
+        question = replace(_question(query, now), project=project)
         try:
             async with asyncio.timeout(WAIT_SECONDS):
                 await self.turn.acquire()

@@ -1,0 +1,1 @@
+"""What docker-job is made of: base images, packages, and their known vulnerabilities."""
