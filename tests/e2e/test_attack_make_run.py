@@ -101,7 +101,7 @@ def test_a_stranger_without_a_token_reports_nothing_and_is_read_nothing(
         length = b"Content-Length: 4194304\r\n\r\n"
         with connect(run.port) as talking:
             talking.sendall(line + b" HTTP/1.1\r\nHost: localhost\r\n" + head + length)
-            assert talking.recv(65_536).startswith(b"HTTP/1.1 401 ")
+            assert talking.recv(65_536)[9:12] in (b"401", b"413"), line
         refused += 2
     assert run.job(job_id) == before
     print(f"{refused} of {refused} calls without a token refused, half of them before their body")
