@@ -216,7 +216,7 @@ def test_texts_of_an_agent_are_kept_as_they_are_and_do_nothing(served: ServedWor
     shown = 0
     for text in HOSTILE:
         agent = served.do(served.world.running())
-        lines = [text, {"text": text, "stream": "stderr"}]
+        lines: list[str | dict[str, str]] = [text, {"text": text, "stream": "stderr"}]
         assert served.do(served.world.report(agent, lines=lines)).status_code == 200
         failed = {"failed": "", "error_message": text, "exit_code": 1}
         status = served.do(served.world.call_back(agent, failed)).status_code
