@@ -1,4 +1,4 @@
-"""`make run` as a newcomer starts it, called by a web page and by somebody without a token; and its log.
+"""`make run` as a newcomer starts it: called by a web page, and without a token; and its log.
 
 The page's requests are what a browser sends for it: a form or fetch of another origin (Fetch
 standard, "CORS-safelisted"), and DNS rebinding, where the page's own name is in `Host`.

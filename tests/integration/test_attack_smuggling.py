@@ -61,19 +61,48 @@ NO_CODING = ("with an underscore", "with a letter before")
 """Other headers: their request has a length alone, and the body is what that covers."""
 
 
+UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAA\r\n"
+"""Such a head is parsed twice (`shared/runtime/http_protocol.py`)."""
+
+
+@pytest.mark.parametrize("upgrade", [b"", UPGRADE], ids=["plain", "upgrade"])
 @pytest.mark.parametrize("shape", [in_length, in_chunk])
-def test_no_length_and_coding_hide_a_request(served: ServedWorld, shape: object) -> None:
+def test_no_length_and_coding_hide_a_request(
+    served: ServedWorld, shape: object, upgrade: bytes
+) -> None:
     assert callable(shape)
     victim = served.do(served.world.post())["id"]
     refused = 0
     for name, lines in CODINGS.items():
         if shape is in_chunk and name in NO_CODING:
             continue  # what follows the four bytes is a request of the client's own
-        answers = exchange(served.port, shape(lines, hidden(victim)), end=True)
+        request = shape(upgrade + lines, hidden(victim))
+        answers = exchange(served.port, request, end=True)
         assert [each.status for each in answers] == [400], name
         refused += 1
         assert served.do(served.world.status(victim))["status"] == "SCHEDULED", name
     print(f"{refused} of {refused} requests with a length and a coding refused")
+
+
+LENGTHS = (
+    b"+%d", b"-%d", b"-0", b"0x%x", b"%d,", b",%d", b"%d;", b'"%d"', b"%d.0", b"%de0", b"1_%d",
+    b"%d %d", b"%d\0", b"\xd9\xa5", b"18446744073709551616", b"99999999999999999999%d", b"%d\x0b",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("upgrade", [b"", UPGRADE], ids=["plain", "upgrade"])
+def test_no_odd_length_hides_a_request(served: ServedWorld, upgrade: bytes) -> None:
+    victim = served.do(served.world.post())["id"]
+    inner = hidden(victim)
+    for length in LENGTHS:
+        text = length
+        for form in (b"%d", b"%x"):
+            text = text.replace(form, form % len(inner))
+        request = POST + upgrade + b"Content-Length: " + text + b"\r\n\r\n" + inner
+        answers = exchange(served.port, request, end=True)
+        assert [each.status for each in answers] == [400], length
+        assert served.do(served.world.status(victim))["status"] == "SCHEDULED", length
+    print(f"{len(LENGTHS)} of {len(LENGTHS)} odd lengths refused")
 
 
 CHUNKS = {
