@@ -25,6 +25,7 @@ from shared.aws_domains import domain_of
 from shared.events import cost_tags
 from shared.events.requirements import Architecture, Capacity
 from shared.messaging.retention import keep_dead
+from shared.quota_settings import NO_QUOTAS, Quotas, read_quotas
 from shared.settings import PREFIX, BadSetting, Settings
 from shared.url import trouble_with_base
 
@@ -45,6 +46,7 @@ class ApiConfig:
     secret_keys: SecretKeys | None
     retention: RetentionSettings
     keep_changes: timedelta
+    quotas: Quotas = NO_QUOTAS
     compute: str | None = None
     keep_dead: timedelta | None = None
 
@@ -92,6 +94,7 @@ def from_settings(
         ),
         compute=urlsplit(settings.text("COMPUTE_URL", compute_url)).scheme or None,
         keep_changes=_keep_changes(settings),
+        quotas=read_quotas(settings),
         keep_dead=keep_dead(settings),
     )
 

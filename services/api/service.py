@@ -99,7 +99,7 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
         keep_dead=config.keep_dead,
         degraded=degraded,
     )
-    intake = Intake(db, config.rules, wakeups, ports.points, config.secret_keys)
+    intake = Intake(db, config.rules, wakeups, ports.points, config.secret_keys, config.quotas)
     lifetime_seconds = config.rules.max_lifetime_seconds
     agents = AgentGroups(db, lifetime_seconds, wakeups, reception.arrivals)
     parts = Parts(

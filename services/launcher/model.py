@@ -59,6 +59,7 @@ class Launch(Struct, frozen=True, kw_only=True):
     delay_told_at: datetime | None = None
     last_error: str | None = None
     to_change: str | None = None
+    held_by: str | None = None
     instance_id: str | None = None
     launched_at: datetime | None = None
     launch_sequence: int | None = None

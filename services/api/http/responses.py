@@ -21,6 +21,7 @@ from services.api.jobs.queries import AlreadyOver, NoSuchJob
 from services.api.jobs.retention_sweeps import NotRemovable
 from services.api.keys.access import Denied, TooMany
 from services.api.submission.intake import KeyConflict
+from services.api.submission.job_quotas import JobQuotaReached
 from services.api.submission.request import BadRequest
 from shared.log import get_logger
 from shared.postgres.errors import advice_of, is_transient
@@ -61,6 +62,7 @@ _STATUSES: dict[type[Exception], int] = {
     AlreadyOver: 409,
     NotRemovable: 409,
     KeyConflict: 409,
+    JobQuotaReached: 429,
     NoSuchLetter: 404,
     LetterInBroker: 409,
     TooLarge: 413,
