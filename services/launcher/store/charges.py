@@ -34,24 +34,20 @@ SELECT created_by,
     count(*) FILTER (WHERE whole > spent) AS promising
 FROM (
     SELECT created_by, vcpus, live,
-        CASE WHEN live THEN price * greatest(extract(epoch FROM least($1, $3) - since), 0)
-             WHEN cost_usd IS NULL THEN price * life * share
-             ELSE cost_usd * share END AS spent,
-        CASE WHEN live THEN price * greatest(extract(epoch FROM least(ends_by, $3) - since),
-                extract(epoch FROM least($1, $3) - since),
-                CASE WHEN began_at >= $2 THEN least_seconds ELSE 0 END)
-             ELSE 0 END AS whole
+        CASE WHEN live THEN price * so_far
+            ELSE coalesce(cost_usd, price * greatest(life, least_seconds)) * share END AS spent,
+        CASE WHEN live THEN price * greatest(so_far, at_most,
+            CASE WHEN began_at >= $2 THEN least_seconds END) ELSE 0 END AS whole
     FROM (
-        SELECT created_by, vcpus, cost_usd, began_at, ends_by, least_seconds,
-            coalesce(hourly_usd, $4) / 3600 AS price,
-            ended_at IS NULL AS live,
-            greatest(began_at, $2) AS since,
-            greatest(extract(epoch FROM ended_at - began_at), least_seconds) AS life,
-            CASE WHEN began_at >= $2 OR ended_at <= began_at THEN 1
-                 ELSE extract(epoch FROM ended_at - $2)
-                    / extract(epoch FROM ended_at - began_at) END AS share
+        SELECT *, ended_at IS NULL AS live, coalesce(hourly_usd, $4::float8) / 3600 AS price,
+            extract(epoch FROM $1::timestamptz - greatest(began_at, $2))::float8 AS so_far,
+            extract(epoch FROM least(ends_by, $3::timestamptz) - greatest(began_at, $2))::float8
+                AS at_most,
+            extract(epoch FROM ended_at - began_at)::float8 AS life,
+            CASE WHEN began_at >= $2 THEN 1 ELSE extract(epoch FROM ended_at - $2)::float8
+                / extract(epoch FROM ended_at - began_at)::float8 END AS share
         FROM charges
-        WHERE (ended_at IS NULL AND ends_by > $5) OR ended_at > $2
+        WHERE (ended_at IS NULL AND ends_by > $5) OR ended_at > $2::timestamptz
     ) charge
 ) charge
 GROUP BY created_by
@@ -139,8 +135,8 @@ async def drop_charges(tx: Transaction, launches: Collection[tuple[int, int]]) -
 
 # Locked in one order: two transactions must not wait for each other.
 END_CHARGES = """
-UPDATE charges SET ended_at = least(greatest(own.ended_at, began_at), $6), ask_at = NULL,
-    instance_id = own.instance_id, cost_usd = coalesce(own.cost_usd, cost_usd)
+UPDATE charges SET ended_at = least(greatest(own.ended_at, charges.began_at), $6::timestamptz), ask_at = NULL,
+    instance_id = own.instance_id, cost_usd = coalesce(own.cost_usd, charges.cost_usd)
 FROM (
     SELECT job_id, attempt FROM charges
     WHERE (job_id, attempt) IN (SELECT * FROM unnest($1::bigint[], $2::integer[]))
