@@ -27,6 +27,7 @@ from services.api.jobs.retention_sweeps import RetentionSweep
 from services.api.jobs.sweeps import Sweeps
 from services.api.offers.handlers import on_offers_priced
 from services.api.processes.siblings import Siblings
+from services.api.quotas.handlers import on_quotas_reported
 from services.api.submission.intake import Intake
 from services.api.submission.sweeps import KeySweep
 from services.api.web import Parts, make_app
@@ -150,4 +151,5 @@ def _subscribers(handlers: JobHandlers) -> dict[type[events.Event], Subscriber]:
         events.InstanceTerminated: Subscriber(on(handlers.on_instance_terminated)),
         events.DeadLettersReported: Subscriber(on_dead_letters_reported),
         events.OffersPriced: Subscriber(on_offers_priced),
+        events.QuotasReported: Subscriber(on_quotas_reported),
     }

@@ -34,6 +34,7 @@ NEEDS = {
     ("GET", "/stats"): READ,
     ("GET", "/instances"): READ,
     ("GET", "/about"): READ,
+    ("GET", "/quotas"): READ,
     ("POST", "/plan"): READ,
     ("PUT", "/callback/{id}"): AGENT,
     ("POST", "/agent/claim"): AGENT,

@@ -135,7 +135,8 @@ async def drop_charges(tx: Transaction, launches: Collection[tuple[int, int]]) -
 
 # Locked in one order: two transactions must not wait for each other.
 END_CHARGES = """
-UPDATE charges SET ended_at = least(greatest(own.ended_at, charges.began_at), $6::timestamptz), ask_at = NULL,
+UPDATE charges SET ask_at = NULL,
+    ended_at = least(greatest(own.ended_at, charges.began_at), $6::timestamptz),
     instance_id = own.instance_id, cost_usd = coalesce(own.cost_usd, charges.cost_usd)
 FROM (
     SELECT job_id, attempt FROM charges

@@ -10,6 +10,7 @@ from services.api.http.openapi import (
     events,
     overview,
     plans,
+    quotas,
     records,
     responses,
     submission,
@@ -56,6 +57,7 @@ def document(config: HttpConfig, bounds: Bounds) -> dict[str, Any]:
             | records.schemas()
             | dead_letters.schemas()
             | overview.schemas()
+            | quotas.schemas()
             | events.schemas()
             | submission.schemas(bounds)
             | plans.schemas(bounds)
@@ -139,6 +141,8 @@ def _meanings(config: HttpConfig) -> dict[str, str]:
         "LargerThanSmall": f"The body is larger than {min(SMALL_BYTES, config.body.size)} bytes.",
         "WrongHost": "There is no API key yet, and `Host` is neither loopback nor configured.",
         "TooMany": "Too many requests: wait for `Retry-After` seconds.",
+        "JobQuotaReached": "Too many requests: wait for `Retry-After` seconds. Without that header "
+        "a quota of live jobs is reached: the message names it, and nothing was scheduled.",
         "HeadTooLarge": f"The request's head, or its trailers, are larger than {HEAD_BYTES} bytes.",
         "Crashed": "An internal error; it is logged.",
         "Unavailable": "The database or STS does not answer, the service is stopping, or too many "

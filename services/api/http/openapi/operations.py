@@ -35,6 +35,7 @@ STATUS_OF = {
     "LargerThanSmall": "413",
     "WrongHost": "421",
     "TooMany": "429",
+    "JobQuotaReached": "429",
     "HeadTooLarge": "431",
     "Crashed": "500",
     "Unavailable": "503",
