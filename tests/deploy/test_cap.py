@@ -46,5 +46,5 @@ def test_the_answer_on_a_terminal_is_taken_and_a_setting_needs_none() -> None:
 
 @pytest.mark.parametrize("given", ["0", "-1", "fifty", "nan", "inf", "1e12", ""])
 def test_a_bad_cap_is_refused(given: str) -> None:
-    with pytest.raises(Refusal, match="a number of USD from 0.01 on, or none"):
+    with pytest.raises(Refusal, match=r"a number of USD from 0\.01 on, or none"):
         cap.choose({}, given, None)

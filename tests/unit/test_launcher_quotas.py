@@ -68,7 +68,7 @@ def test_jobs_without_a_key_count_for_the_deployment_alone() -> None:
     ],
 )
 def test_a_launch_promises_its_price_until_its_time_limit_or_the_days_end(
-    hours: float, now: datetime, fits: bool
+    hours: float, now: datetime, *, fits: bool
 ) -> None:
     assert admitted([need(hours=hours)], of_deployment(usd_per_day=12), now=now) == [fits]
 
@@ -80,7 +80,7 @@ def test_spent_and_promised_dollars_count_alike_and_sums_are_not_exact() -> None
 
 
 @pytest.mark.parametrize(("unknown", "fits"), [(1, True), (2, True), (2.1, False)])
-def test_an_unknown_price_counts_as_the_setting_says(unknown: float, fits: bool) -> None:
+def test_an_unknown_price_counts_as_the_setting_says(unknown: float, *, fits: bool) -> None:
     quotas = Quotas(deployment=Limits(usd_per_day=2), unknown_price_usd=unknown)
     assert admitted([need(usd=None)], quotas) == [fits]
 
@@ -104,15 +104,15 @@ def test_an_unknown_price_counts_as_the_setting_says(unknown: float, fits: bool)
             {"usd_per_day": 50},
             Usage(instances=3, spent_usd=48.1, promised_usd=1.7, promising=3),
             need("1f2e3d4c"),
-            "API key 1f2e3d4c's 50 USD a day are spent until 00:00 UTC (48.10 spent, 1.70 promised "
-            "by 3 running instances, it may cost 1.00; DOCKER_JOB_KEY_QUOTA_USD_PER_DAY)",
+            ("API key 1f2e3d4c's 50 USD a day are spent until 00:00 UTC (48.10 spent, 1.70 "
+            "promised by 3 running instances, it may cost 1.00; DOCKER_JOB_KEY_QUOTA_USD_PER_DAY)"),
         ),
         (
             {"usd_per_day": 50},
             Usage(),
             need("1f2e3d4c", usd=60),
-            "an hour of it costs 60.00 USD, and API key 1f2e3d4c's quota is 50 a day "
-            "(DOCKER_JOB_KEY_QUOTA_USD_PER_DAY)",
+            ("an hour of it costs 60.00 USD, and API key 1f2e3d4c's quota is 50 a day "
+            "(DOCKER_JOB_KEY_QUOTA_USD_PER_DAY)"),
         ),
     ],
 )
