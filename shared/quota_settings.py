@@ -25,7 +25,7 @@ class Quotas(Struct, frozen=True, kw_only=True):
 
     @property
     def limit_launches(self) -> bool:
-        """Whether a launch may have to wait for a quota."""
+        """True if a launch may have to wait for a quota."""
         return any(
             limit is not None
             for each in (self.deployment, self.key)
@@ -34,7 +34,7 @@ class Quotas(Struct, frozen=True, kw_only=True):
 
     @property
     def limit_jobs(self) -> bool:
-        """Whether a submission may be refused for a quota."""
+        """True if a submission may be refused for a quota."""
         return self.deployment.jobs is not None or self.key.jobs is not None
 
 

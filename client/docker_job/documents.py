@@ -271,20 +271,6 @@ class About(Document):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Quotas(Document):
-    """What may run at once and cost a UTC day (up to *until*), and what is used of that.
-
-    Each of `jobs`, `instances`, `vcpus` and `usd_per_day` has `used` and `limit` (None: no quota).
-    *deployment* is None but for an admin.
-    """
-
-    as_of: datetime | None = None
-    until: datetime | None = None
-    deployment: dict[str, Any] | None = None
-    keys: list[dict[str, Any]] = field(default_factory=list)
-
-
-@dataclass(frozen=True, kw_only=True)
 class DeadLetter(Document):
     """An event whose handler failed; `body` only in a single one."""
 

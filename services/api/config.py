@@ -76,9 +76,7 @@ def from_settings(
     rules = _rules(settings, lifetime, grace, heartbeat, compute_url)
     return ApiConfig(
         rules=rules,
-        bounds=_bounds(
-            settings, lifetime, keeps_secrets=secret_keys is not None, have_role=have_role
-        ),
+        bounds=_bounds(settings, lifetime, keeps_secrets=bool(secret_keys), have_role=have_role),
         agents=AgentsConfig(
             deployment=deployment,
             token_key=token_key,

@@ -27,7 +27,7 @@ from shared.quota_settings import Quotas
 from shared.repeats import PATIENCE
 
 PUBLISH_AGAIN = timedelta(minutes=10)
-"""Why a launch is held is published again after this time; at once if the quota is another."""
+"""The reason of a hold is published again after this time; at once if the quota is another."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ Answers = Mapping[tuple[int, int], Answer]
 
 
 @dataclass(frozen=True)
-class CloudCalls:
+class LaunchCalls:
     """Plans and launches."""
 
     config: LauncherConfig

@@ -87,6 +87,7 @@ class KnownLaunch(Struct, frozen=True, kw_only=True):
     due_at: datetime | None = None
     reason: Reason | None = None
     last_error: str | None = None
+    delay_told_at: datetime | None = None
     to_change: str | None = None
     report: dict[str, Any] | None = None
     launch_token: str | None = None

@@ -18,7 +18,7 @@ import msgspec
 from services.launcher.config import LauncherConfig
 from services.launcher.quotas import Usage, day_of, decide_admission, total_of
 from services.launcher.store import charges, holds, reports
-from services.launcher.store.reports import LastReport
+from services.launcher.store.reports import LastQuotaReport
 from shared.compute.port import Compute, ComputeError, Instance, InstanceState, NotFound
 from shared.compute.timeouts import answer_within
 from shared.events.events import InstanceTerminated, QuotasReported
@@ -125,7 +125,9 @@ class QuotaSweeps:
                 return None
             if not last.sequence and last.reported_at <= tx.now < last.reported_at + REPORT_FIRST:
                 return last.reported_at + REPORT_FIRST
-            if not await reports.save_report(tx, LastReport(last.sequence + 1, digest, tx.now)):
+            if not await reports.save_report(
+                tx, LastQuotaReport(last.sequence + 1, digest, tx.now)
+            ):
                 return tx.now  # a replica has reported meanwhile
             report = QuotasReported(
                 sequence=last.sequence + 1,

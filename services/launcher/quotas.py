@@ -1,4 +1,4 @@
-"""Which launches the quotas admit, and why another waits. Pure.
+"""Decides which launches the quotas admit, and why another waits. Pure.
 
     used + what it needs ≤ each limit ─▶ admitted, and used from now on
                                     └─▶ held: the first limit that it would pass, in words
@@ -26,7 +26,7 @@ _SLACK = 1e-9
 
 
 class Usage(Use, frozen=True, kw_only=True):
-    """What is used, and how many of the instances still promise dollars of this day."""
+    """The use of quotas, and how many of the instances still promise dollars of this day."""
 
     promising: int = 0
 
@@ -37,7 +37,7 @@ class Usage(Use, frozen=True, kw_only=True):
 
 
 class Need(Struct, frozen=True, kw_only=True):
-    """What a launch needs. `hourly_usd` is None if its price is not known."""
+    """The needs of a launch. `hourly_usd` is None if its price is not known."""
 
     created_by: str | None
     vcpus: int

@@ -18,7 +18,7 @@ from typing import Any
 
 from services.launcher import decisions, offers
 from services.launcher.admission import Admission
-from services.launcher.cloud_calls import Answers, CloudCalls
+from services.launcher.cloud_calls import Answers, LaunchCalls
 from services.launcher.config import LauncherConfig
 from services.launcher.model import BatchRecord, Launch, LaunchClaim, LeaseGrowth, Verdict
 from services.launcher.offers import Gather, Group, Growth, Home
@@ -233,9 +233,9 @@ class LaunchSweeps:
         return Admission(self.config.quotas, self.compute)
 
     @functools.cached_property
-    def calls(self) -> CloudCalls:
+    def calls(self) -> LaunchCalls:
         """Return what asks the cloud."""
-        return CloudCalls(self.config, self.compute)
+        return LaunchCalls(self.config, self.compute)
 
     @property
     def _growth(self) -> LeaseGrowth:

@@ -16,7 +16,7 @@ class Limits(Struct, frozen=True, kw_only=True):
 
 
 class Use(Struct, frozen=True, kw_only=True):
-    """What is used now: live instances, their vCPUs, and the dollars of this UTC day.
+    """The use of the quotas now: live instances, their vCPUs, and the dollars of this UTC day.
 
     `spent_usd` is the cost of the day so far; `promised_usd` what live instances may still cost
     until their time limit or the day's end, whichever is sooner.
@@ -29,6 +29,6 @@ class Use(Struct, frozen=True, kw_only=True):
 
 
 class KeyUse(Use, frozen=True, kw_only=True):
-    """What the jobs of one API key use; *key* is its prefix."""
+    """The use by the jobs of one API key; *key* is its prefix."""
 
     key: str

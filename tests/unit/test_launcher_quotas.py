@@ -1,4 +1,4 @@
-"""Which launches the quotas admit: tables of the pure decision, and its settings."""
+"""The launches that the quotas admit: tables of the pure decision, and its settings."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -104,15 +104,20 @@ def test_an_unknown_price_counts_as_the_setting_says(unknown: float, *, fits: bo
             {"usd_per_day": 50},
             Usage(instances=3, spent_usd=48.1, promised_usd=1.7, promising=3),
             need("1f2e3d4c"),
-            ("API key 1f2e3d4c's 50 USD a day are spent until 00:00 UTC (48.10 spent, 1.70 "
-            "promised by 3 running instances, it may cost 1.00; DOCKER_JOB_KEY_QUOTA_USD_PER_DAY)"),
+            (
+                "API key 1f2e3d4c's 50 USD a day are spent until 00:00 UTC (48.10 spent, 1.70 "
+                "promised by 3 running instances, it may cost 1.00; "
+                "DOCKER_JOB_KEY_QUOTA_USD_PER_DAY)"
+            ),
         ),
         (
             {"usd_per_day": 50},
             Usage(),
             need("1f2e3d4c", usd=60),
-            ("an hour of it costs 60.00 USD, and API key 1f2e3d4c's quota is 50 a day "
-            "(DOCKER_JOB_KEY_QUOTA_USD_PER_DAY)"),
+            (
+                "an hour of it costs 60.00 USD, and API key 1f2e3d4c's quota is 50 a day "
+                "(DOCKER_JOB_KEY_QUOTA_USD_PER_DAY)"
+            ),
         ),
     ],
 )

@@ -13,10 +13,10 @@ from docker_job.documents import (
     DeadLetters,
     Instance,
     Plan,
-    Quotas,
     Stats,
 )
 from docker_job.queries import StatsFilters, encode
+from docker_job.quotas import Quotas
 
 
 class ReportCalls:

@@ -53,7 +53,7 @@ def decide_delayed(job: Job, attempt: Attempt, fact: LaunchDelayed, now: datetim
 
 
 def _is_older(fact: LaunchDelayed, attempt: Attempt) -> bool:
-    """Return whether a later delay is known. One that is published again has no time of its own."""
+    """Return whether a later delay is known. Earlier releases publish no time of it."""
     if fact.delayed_at is not None and attempt.delayed_at is not None:
         return fact.delayed_at < attempt.delayed_at
     return attempt.waiting_until is not None and fact.next_try_at < attempt.waiting_until

@@ -1,1 +1,1 @@
-"""What the quotas allow and what is used of them, as the launcher reports it, for users."""
+"""Quotas for users: the limits and their use, as the launcher reports it."""

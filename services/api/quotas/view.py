@@ -16,7 +16,7 @@ from shared.quota_settings import Quotas
 
 
 class Count(Struct, frozen=True, kw_only=True):
-    """How many are used, and how many may be; `limit` is null where there is no quota."""
+    """A number in use, and its quota; `limit` is null where there is none."""
 
     used: int
     limit: int | None

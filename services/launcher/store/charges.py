@@ -133,20 +133,20 @@ async def drop_charges(tx: Transaction, launches: Collection[tuple[int, int]]) -
     await tx.conn.execute(DROP_CHARGES, *keys)
 
 
-# Locked in one order: two transactions must not wait for each other.
+# In one order: two transactions must not wait for each other.
+LOCK_CHARGES = """
+SELECT FROM charges JOIN unnest($1::bigint[], $2::integer[]) AS own (job_id, attempt)
+    ON charges.job_id = own.job_id AND charges.attempt = own.attempt
+ORDER BY charges.job_id, charges.attempt
+FOR UPDATE OF charges
+"""
 END_CHARGES = """
 UPDATE charges SET ask_at = NULL,
     ended_at = least(greatest(own.ended_at, charges.began_at), $6::timestamptz),
     instance_id = own.instance_id, cost_usd = coalesce(own.cost_usd, charges.cost_usd)
-FROM (
-    SELECT job_id, attempt FROM charges
-    WHERE (job_id, attempt) IN (SELECT * FROM unnest($1::bigint[], $2::integer[]))
-    ORDER BY job_id, attempt FOR UPDATE
-) locked
-JOIN unnest($1::bigint[], $2::integer[], $3::text[], $4::timestamptz[], $5::float8[])
+FROM unnest($1::bigint[], $2::integer[], $3::text[], $4::timestamptz[], $5::float8[])
     AS own (job_id, attempt, instance_id, ended_at, cost_usd)
-    ON locked.job_id = own.job_id AND locked.attempt = own.attempt
-WHERE charges.job_id = locked.job_id AND charges.attempt = locked.attempt
+WHERE charges.job_id = own.job_id AND charges.attempt = own.attempt
     AND (charges.instance_id IS NULL OR charges.instance_id = own.instance_id)
 """
 
@@ -154,10 +154,11 @@ WHERE charges.job_id = locked.job_id AND charges.attempt = locked.attempt
 async def end_charges(tx: Transaction, ended: Sequence[InstanceTerminated]) -> None:
     """Record the ends of instances and their costs; again changes nothing."""
     own = [each for each in ended if each.job_id is not None and each.attempt is not None]
+    keys = [each.job_id for each in own], [each.attempt for each in own]
+    await tx.conn.execute(LOCK_CHARGES, *keys)
     await tx.conn.execute(
         END_CHARGES,
-        [each.job_id for each in own],
-        [each.attempt for each in own],
+        *keys,
         [each.instance_id for each in own],
         [each.terminated_at for each in own],
         [each.cost_usd for each in own],

@@ -41,7 +41,7 @@ async def hold_launches(
     )
 
 
-class Held(Struct, frozen=True, kw_only=True):
+class HeldLaunch(Struct, frozen=True, kw_only=True):
     """A launch that waits for a quota, with what it needs."""
 
     job_id: int
@@ -76,10 +76,10 @@ WHERE place <= $2 AND due_at > $1 AND vcpus IS NOT NULL ORDER BY wanted_at, job_
 """
 
 
-async def find_held(tx: Transaction, most_each: int) -> list[Held]:
+async def find_held(tx: Transaction, most_each: int) -> list[HeldLaunch]:
     """Return the launches that are held now, the oldest first: so many of each key, at most."""
     rows = await tx.conn.fetch(FIND_HELD, tx.now, most_each)
-    return [msgspec.convert(dict(row), Held) for row in rows]
+    return [msgspec.convert(dict(row), HeldLaunch) for row in rows]
 
 
 RELEASE_HELD = """
@@ -90,7 +90,7 @@ WHERE launches.job_id = own.job_id AND launches.attempt = own.attempt
 """
 
 
-async def release_held(tx: Transaction, launches: Sequence[Held], now: datetime) -> None:
+async def release_held(tx: Transaction, launches: Sequence[HeldLaunch], now: datetime) -> None:
     """Make held launches due now."""
     keys = [each.job_id for each in launches], [each.attempt for each in launches]
     await tx.conn.execute(RELEASE_HELD, *keys, now)

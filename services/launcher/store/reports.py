@@ -7,7 +7,7 @@ from msgspec import Struct
 from shared.postgres.pool import Connection, Transaction
 
 
-class LastReport(Struct, frozen=True):
+class LastQuotaReport(Struct, frozen=True):
     """The last report; `sequence` is 0 before the first one."""
 
     sequence: int
@@ -18,9 +18,9 @@ class LastReport(Struct, frozen=True):
 LAST_REPORT = "SELECT sequence, digest, reported_at FROM quotas"
 
 
-async def load_last_report(conn: Connection) -> LastReport:
+async def load_last_report(conn: Connection) -> LastQuotaReport:
     """Load it."""
-    return LastReport(**dict(await conn.fetchrow(LAST_REPORT) or {}))
+    return LastQuotaReport(**dict(await conn.fetchrow(LAST_REPORT) or {}))
 
 
 # The next number, or nothing: of two replicas one reports.
@@ -29,7 +29,7 @@ UPDATE quotas SET sequence = $1, digest = $2, reported_at = $3 WHERE sequence = 
 """
 
 
-async def save_report(tx: Transaction, new: LastReport) -> bool:
+async def save_report(tx: Transaction, new: LastQuotaReport) -> bool:
     """Record that *new* is published; return False if the one before is no longer the last."""
     done = await tx.conn.execute(SAVE_REPORT, new.sequence, new.digest, new.reported_at)
     return done.endswith(" 1")

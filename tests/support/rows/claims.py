@@ -133,6 +133,7 @@ LAUNCHER_CLAIMS = (
     ),
     Claim(f"{_HOLDS}RELEASE_HELD", (IDS, ONES, NOW)),
     Claim(f"{_CHARGES}DROP_CHARGES", (IDS, ONES)),
+    Claim(f"{_CHARGES}LOCK_CHARGES", (IDS, ONES)),
     Claim(f"{_CHARGES}END_CHARGES", (IDS, ONES, times("i"), times(NOW), times(1), NOW)),
     Claim(f"{_CHARGES}CLAIM_QUESTIONS", (NOW, NOW, BATCH, "2 minutes", "1 hour")),
     Claim(f"{_CHARGES}PRUNE_CHARGES", (PAST, BATCH)),
@@ -261,6 +262,7 @@ ELSEWHERE = {
     "shared.messaging.parked.POSTPONE_PARKED",
     "shared.messaging.parked.UNPARK",
     # New rows, or those of their primary keys.
+    "services.launcher.store.charges.SAVE_CHARGES",
     "services.api.jobs.consoles.KEEP_CONSOLES",
     # Of a table that has one row.
     "services.api.changes.store.LOCK_COUNTER",
