@@ -126,8 +126,8 @@ def _dollars(
     priced = (
         "" if need.hourly_usd is not None else f" at the {hour:g} USD an hour of {UNKNOWN_PRICE}"
     )
-    if hour > limit:
-        text = f"an hour of it costs {_usd(hour)} USD{priced}, and {whose} quota is {limit:g} a day"
+    if hour * min(need.lifetime_seconds, HOUR) / HOUR > limit:
+        text = f"it costs {_usd(hour)} USD an hour{priced}, and {whose} quota is {limit:g} a day"
         return _held(owner, "USD_PER_DAY", text, end)
     running = "1 running instance" if used.promising == 1 else f"{used.promising} running instances"
     parts = (

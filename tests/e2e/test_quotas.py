@@ -1,5 +1,6 @@
 """Quotas on the whole system: what a job that waits says, and that it goes on by itself."""
 
+import contextlib
 import itertools
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -65,19 +66,20 @@ def test_jobs_over_the_quota_of_instances_wait_and_are_done_one_after_the_other(
 
 
 def test_on_ec2_the_dollars_of_a_day_are_promised_and_freed() -> None:
-    """At about 0.1 USD an hour, a job with a time limit of 2 h promises some cents until then."""
-    settings = {"EC2_INSTANCE_TYPES": "m5.large", "QUOTA_USD_PER_DAY": "0.15"}
+    """At 0.1 USD an hour each instance promises some 3 cents, until its time limit there."""
+    settings = {"EC2_INSTANCE_TYPES": "m5.large", "QUOTA_USD_PER_DAY": "0.06"}
     cloud = CloudSettings(speed=40.0, boot="process", price_step_seconds=86_400.0)
-    with open_stage(cloud, CAPACITY="on_demand", **settings) as stage:
+    with contextlib.ExitStack() as stack:
+        stage = stack.enter_context(open_stage(cloud, CAPACITY="on_demand", **settings))
         client = ApiClient(stage.system.url)
+        stack.callback(client.http.close)
         for _ in range(3):
-            job = {**JOB, "timeout_seconds": 600}
-            client.http.post("/schedule", json=job).raise_for_status()
+            client.http.post("/schedule", json=JOB).raise_for_status()
         if datetime.now(UTC).hour == 23:
             pytest.skip("within the last hour of a UTC day less is promised")
         until(
             lambda: any(
-                "the deployment's 0.15 USD a day are spent until 00:00 UTC ("
+                "the deployment's 0.06 USD a day are spent until 00:00 UTC ("
                 in (each["waiting_because"] or "")
                 for each in client.jobs()
             ),
@@ -90,5 +92,4 @@ def test_on_ec2_the_dollars_of_a_day_are_promised_and_freed() -> None:
             "every job is DONE, as each end frees what it had promised",
         )
         used = client.http.get("/quotas").json()["deployment"]["usd_per_day"]
-        assert used["limit"] == 0.15
-        client.http.close()
+        assert used["limit"] == 0.06

@@ -10,10 +10,12 @@ SQL = Path(__file__).resolve().parents[2] / "services" / NAME / "sql"
 ADD = """
 INSERT INTO launches (job_id, attempt, state, requirements, trace, launch_token, params, asked_at,
     batch_token, batch_place, told, settled_at, due_at, wanted_at, instance_id, launched_at, report)
-VALUES ($1::bigint, 1, $2, $3, '', 't', '{"max_lifetime_seconds": 3600}', $4, 'b', 0,
-    CASE WHEN $2 = 'launched' THEN $1::bigint END, CASE WHEN $2 = 'launched' THEN $4 END,
-    CASE WHEN $2 = 'asked' THEN $4 END, $4, CASE WHEN $2 = 'launched' THEN 'i-' || $1::bigint END,
-    CASE WHEN $2 = 'launched' THEN $4 END, $5)
+SELECT id, 1, state, needs, '', 't', '{"max_lifetime_seconds": 3600}', at, 'b', 0,
+    CASE state WHEN 'launched' THEN id END, CASE state WHEN 'launched' THEN at END,
+    CASE state WHEN 'asked' THEN at END, at, CASE state WHEN 'launched' THEN 'i-' || id END,
+    CASE state WHEN 'launched' THEN at END, report
+FROM (SELECT $1::bigint AS id, $2::text AS state, $3::jsonb AS needs, $4::timestamptz AS at,
+    $5::jsonb AS report) new
 """
 OUTBOX = "CREATE TABLE outbox (name text, body bytea)"
 REPORT = (

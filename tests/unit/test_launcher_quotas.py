@@ -115,7 +115,7 @@ def test_an_unknown_price_counts_as_the_setting_says(unknown: float, *, fits: bo
             Usage(),
             need("1f2e3d4c", usd=60),
             (
-                "an hour of it costs 60.00 USD, and API key 1f2e3d4c's quota is 50 a day "
+                "it costs 60.00 USD an hour, and API key 1f2e3d4c's quota is 50 a day "
                 "(DOCKER_JOB_KEY_QUOTA_USD_PER_DAY)"
             ),
         ),
