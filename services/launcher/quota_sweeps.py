@@ -19,7 +19,7 @@ from services.launcher.config import LauncherConfig
 from services.launcher.quotas import Usage, day_of, decide_admission, total_of
 from services.launcher.store import charges, holds, reports
 from services.launcher.store.reports import LastQuotaReport
-from shared.compute.port import Compute, ComputeError, Instance, InstanceState, NotFound
+from shared.compute.port import Compute, ComputeError, Instance, InstanceState
 from shared.compute.timeouts import answer_within
 from shared.events.events import InstanceTerminated, QuotasReported
 from shared.events.quotas import KeyUse, Use
@@ -40,7 +40,10 @@ ASKED_AT_ONCE = 200
 CALL_SECONDS = 60.0
 
 SURELY_SHOWN = timedelta(minutes=15)
-"""An instance that the cloud does not find so long after its launch has ended."""
+"""An instance that the cloud does not show so long after its launch no longer counts.
+
+That proves no end, which is the reaper's to confirm; and a quota needs no proof.
+"""
 
 REPORTED_KEYS = 1000
 REPORT_AGAIN = timedelta(minutes=1)
@@ -76,10 +79,12 @@ class QuotaSweeps:
         return None
 
     async def ask_for_ends(self) -> datetime | None:
-        """Ask the cloud about instances whose ends may have been missed; prune what has ended."""
+        """Prune what has ended; if there is a quota, ask the cloud about what may have ended."""
         async with self.ports.db.transaction() as tx:
             more = await charges.prune_charges(tx, self.config.prune_batch)
-            due = await charges.claim_questions(tx, ASKED_AT_ONCE, PATIENCE, LONGEST)
+            due = {}
+            if self.config.quotas.limit_launches:
+                due = await charges.claim_questions(tx, ASKED_AT_ONCE, PATIENCE, LONGEST)
         if due:
             ends = await self._ends_of(due, tx.now)
             async with self.ports.db.transaction() as tx:
@@ -92,24 +97,17 @@ class QuotaSweeps:
     async def _ends_of(
         self, asked: Mapping[str, tuple[int, int, datetime]], now: datetime
     ) -> list[InstanceTerminated]:
-        """Return the ends that the cloud shows; an instance that it does not answer about runs."""
+        """Return the ends that the cloud shows, and those of instances that it shows no more."""
         try:
-            shown: dict[str, Instance | NotFound] = {
-                **await answer_within(CALL_SECONDS, self.compute.describe(list(asked)))
-            }
-            missing = [each for each in asked if each not in shown]
-            if missing:
-                shown |= await answer_within(CALL_SECONDS, self.compute.confirm(missing))
+            shown = await answer_within(CALL_SECONDS, self.compute.describe(list(asked)))
         except ComputeError as error:
             _log.warning("the cloud was not asked whether instances have ended", error=str(error))
             return []
-        ends = []
-        for instance_id, answer in shown.items():
-            job_id, attempt, began_at = asked[instance_id]
-            ended_at = _end_of(answer, now) if _is_over(answer, began_at, now) else None
-            if ended_at is not None:
-                ends.append(_terminated(instance_id, job_id, attempt, ended_at))
-        return ends
+        return [
+            _terminated(instance_id, job_id, attempt, _end_of(shown.get(instance_id), now))
+            for instance_id, (job_id, attempt, began_at) in asked.items()
+            if _is_over(shown.get(instance_id), began_at, now)
+        ]
 
     async def report_quotas(self) -> datetime | None:
         """Publish what is used if it has changed, or was published some time ago."""
@@ -156,14 +154,14 @@ def quota_sweeps(sweeps: QuotaSweeps) -> tuple[Sweep, ...]:
     )
 
 
-def _is_over(answer: Instance | NotFound, began_at: datetime, now: datetime) -> bool:
-    if isinstance(answer, NotFound):
-        return answer.final or now - began_at >= SURELY_SHOWN
-    return answer.state is InstanceState.TERMINATED
+def _is_over(shown: Instance | None, began_at: datetime, now: datetime) -> bool:
+    if shown is None:
+        return now - began_at >= SURELY_SHOWN
+    return shown.state is InstanceState.TERMINATED
 
 
-def _end_of(answer: Instance | NotFound, now: datetime) -> datetime:
-    ended_at = None if isinstance(answer, NotFound) else answer.terminated_at
+def _end_of(shown: Instance | None, now: datetime) -> datetime:
+    ended_at = None if shown is None else shown.terminated_at
     return ended_at or now
 
 

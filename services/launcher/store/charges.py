@@ -4,7 +4,7 @@ asked for ─▶ a row, with the most that the plan may cost ─ launched ─▶
     └─ refused ─▶ no row                     its end ─▶ its cost, kept for this day and the next
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 from msgspec import Struct
@@ -113,6 +113,8 @@ ON CONFLICT (job_id, attempt) DO UPDATE SET created_by = excluded.created_by,
 
 async def save_charges(tx: Transaction, charges: Sequence[Charge], ask_at: datetime) -> None:
     """Write the rows of *charges*; of launched ones the cloud is asked from *ask_at* on."""
+    if not charges:
+        return
     fields = (
         *("job_id", "attempt", "created_by", "vcpus", "hourly_usd", "began_at", "ends_by"),
         *("least_seconds", "instance_id"),
@@ -129,8 +131,9 @@ WHERE charges.job_id = own.job_id AND charges.attempt = own.attempt
 
 async def drop_charges(tx: Transaction, launches: Collection[tuple[int, int]]) -> None:
     """Remove the rows of launches (job and attempt) that were refused for certain."""
-    keys = [job_id for job_id, _ in launches], [attempt for _, attempt in launches]
-    await tx.conn.execute(DROP_CHARGES, *keys)
+    if launches:
+        keys = [job_id for job_id, _ in launches], [attempt for _, attempt in launches]
+        await tx.conn.execute(DROP_CHARGES, *keys)
 
 
 # In one order: two transactions must not wait for each other.
@@ -154,6 +157,8 @@ WHERE charges.job_id = own.job_id AND charges.attempt = own.attempt
 async def end_charges(tx: Transaction, ended: Sequence[InstanceTerminated]) -> None:
     """Record the ends of instances and their costs; again changes nothing."""
     own = [each for each in ended if each.job_id is not None and each.attempt is not None]
+    if not own:
+        return
     keys = [each.job_id for each in own], [each.attempt for each in own]
     await tx.conn.execute(LOCK_CHARGES, *keys)
     await tx.conn.execute(
@@ -177,7 +182,7 @@ RETURNING job_id, attempt, instance_id, began_at
 
 async def claim_questions(
     tx: Transaction, limit: int, least: timedelta, most: timedelta
-) -> Mapping[str, tuple[int, int, datetime]]:
+) -> dict[str, tuple[int, int, datetime]]:
     """Return job, attempt and beginning of instances of which the cloud is to be asked, by id.
 
     They are due again when their time has doubled, after *least* and *most* at the latest.
