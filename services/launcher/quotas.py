@@ -129,6 +129,12 @@ def _dollars(
     if hour * min(need.lifetime_seconds, HOUR) / HOUR > limit:
         text = f"it costs {_usd(hour)} USD an hour{priced}, and {whose} quota is {limit:g} a day"
         return _held(owner, "USD_PER_DAY", text, end)
+    if cost > limit:
+        text = (
+            f"it may cost {_usd(cost)} USD until its time limit or {end:%H:%M} UTC{priced}, and "
+            f"{whose} quota is {limit:g} a day: with a shorter timeout_seconds it promises less"
+        )
+        return _held(owner, "USD_PER_DAY", text, end)
     running = "1 running instance" if used.promising == 1 else f"{used.promising} running instances"
     parts = (
         f"{_usd(used.spent_usd)} spent",

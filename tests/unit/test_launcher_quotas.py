@@ -111,6 +111,16 @@ def test_an_unknown_price_counts_as_the_setting_says(unknown: float, *, fits: bo
             ),
         ),
         (
+            {"usd_per_day": 10},
+            Usage(),
+            need("1f2e3d4c", hours=24),
+            (
+                "it may cost 12.00 USD until its time limit or 00:00 UTC, and API key 1f2e3d4c's "
+                "quota is 10 a day: with a shorter timeout_seconds it promises less "
+                "(DOCKER_JOB_KEY_QUOTA_USD_PER_DAY)"
+            ),
+        ),
+        (
             {"usd_per_day": 50},
             Usage(),
             need("1f2e3d4c", usd=60),
