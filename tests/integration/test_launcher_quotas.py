@@ -279,7 +279,7 @@ async def test_dollars_are_spent_and_promised_until_midnight_and_then_go_on(
     """At noon 12 hours are left: 0.5 USD an hour is 6 USD until midnight."""
     cloud.highest_price_usd = cloud.hourly_price_usd = 0.5
     stage = a_stage(ports, cloud, with_quotas(usd_per_day=10))
-    await stage.deliver(*(requested(each, hours=24) for each in range(1, 4)))
+    await stage.deliver(*(requested(each, hours=18) for each in range(1, 4)))
     await stage.sweep(LAUNCH)
     assert len(cloud.instances) == 1
     delay = await last_delay(stage)
@@ -297,8 +297,8 @@ async def test_dollars_are_spent_and_promised_until_midnight_and_then_go_on(
     assert len(cloud.instances) == 2
     clock.advance(8 * 3600)
     await stage.sweep(LAUNCH)
-    # From midnight the first costs 6 USD, and the second 8.
-    assert "14.00 promised by 2" in (await last_delay(stage)).message
+    # From midnight the first costs 3 USD until its time limit, and the second 5.
+    assert "8.00 promised by 2" in (await last_delay(stage)).message
 
 
 async def test_an_end_counts_with_its_cost_and_frees_the_rest(
