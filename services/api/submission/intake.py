@@ -3,8 +3,9 @@
 Each request waits for the commit of the group that it joins, see `group_commit.py`.
 """
 
+import contextlib
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -25,6 +26,7 @@ from services.api.shares import Shares
 from services.api.submission import idempotency_store as keys
 from services.api.submission.idempotency_store import KeptAnswer
 from services.api.submission.job_ids import JobIds
+from services.api.submission.job_quotas import JobQuotaReached, find_refused
 from services.api.submission.json_body import BadRequest
 from services.api.submission.request import JobRequest
 from shared import request_ids
@@ -34,6 +36,7 @@ from shared.events.events import JobScheduled
 from shared.messaging.store import RELAY
 from shared.postgres.pool import Connection, Database
 from shared.postgres.wakeups import Wakeups
+from shared.quota_settings import NO_QUOTAS, Quotas
 
 _encode = msgspec.json.Encoder().encode
 
@@ -84,14 +87,16 @@ class Intake:
         wakeups: Wakeups,
         points: Points,
         keys: SecretKeys | None,
+        quotas: Quotas = NO_QUOTAS,
     ) -> None:
         self._db = db
         self._ids = JobIds(db.clock)
         self._keys = keys
+        self._quotas = quotas
         self._rules = rules
         self._wakeups = wakeups
         self._points = points
-        self._groups: Groups[_Submission, list[Accepted]] = Groups(
+        self._groups: Groups[_Submission, list[Accepted] | JobQuotaReached] = Groups(
             self._write_group,
             limit=GROUP,
             size=lambda submission: len(submission.job_requests),
@@ -110,11 +115,15 @@ class Intake:
     ) -> list[Accepted]:
         """Commit the jobs of *caller*, all or none; return when they are durable.
 
-        *rerun_of*: the id of the job that they run again. Raises `ShareUsed`, `Stopping` and
-        `Overloaded`.
+        *rerun_of*: the id of the job that they run again. Raises `ShareUsed`, `Stopping`,
+        `Overloaded` and `JobQuotaReached`.
         """
+        submission = _Submission(job_requests, trace, caller, rerun_of)
         with self._shares.holding(caller.key, len(job_requests)):
-            return await self._groups.join(_Submission(job_requests, trace, caller, rerun_of))
+            accepted = await self._groups.join(submission)
+        if isinstance(accepted, JobQuotaReached):
+            raise accepted
+        return accepted
 
     async def accept_once(
         self,
@@ -152,6 +161,9 @@ class Intake:
             kept = KeptAnswer(body_hash, job_id, written[0].answer)
             ours = await keys.claim_key(tx, key, kept)
             if ours:
+                [refused] = await self._find_refused(tx.conn, [submission])
+                if refused is not None:
+                    raise refused  # and nothing is kept of the key
                 await _write(tx.conn, written)
             first = kept if ours else await keys.find_key(tx.conn, key)
         if ours:
@@ -167,20 +179,50 @@ class Intake:
         """Write group after group until cancelled; the waiting requests fail then."""
         await self._groups.run()
 
-    async def _write_group(self, group: Sequence[_Submission]) -> list[list[Accepted]]:
-        now = self._db.clock.now()
-        async with self._db.connection() as conn:
-            ids = await self._ids.take(conn, sum(len(each.job_requests) for each in group))
-            composed = []
-            for each in group:
-                count = len(each.job_requests)
-                own, ids = ids[:count], ids[count:]
-                composed.append(self._compose(each, own, now))
-            await _write(conn, [each for written in composed for each in written])
+    async def _write_group(
+        self, group: Sequence[_Submission]
+    ) -> list[list[Accepted] | JobQuotaReached]:
+        async with self._begin() as conn:
+            refused = await self._find_refused(conn, group)
+            admitted = [each for each, why in zip(group, refused, strict=True) if why is None]
+            composed = await self._compose_all(conn, admitted)
+            if composed:
+                await _write(conn, [each for written in composed for each in written])
         self._points.reached("api.accepted")
-        _log_accepted(group, composed)
+        _log_accepted(admitted, composed)
         self._wakeups.wake(RELAY, SOME_CHANGE)
-        return [[Accepted(each.job.id, each.answer) for each in written] for written in composed]
+        accepted = ([Accepted(each.job.id, each.answer) for each in own] for own in composed)
+        return [next(accepted) if why is None else why for why in refused]
+
+    @contextlib.asynccontextmanager
+    async def _begin(self) -> AsyncIterator[Connection]:
+        """Lend a connection: in a transaction, where a quota is to hold until the jobs are."""
+        if not self._quotas.limit_jobs:
+            async with self._db.connection() as conn:
+                yield conn
+        else:
+            async with self._db.transaction() as tx:
+                yield tx.conn
+
+    async def _find_refused(
+        self, conn: Connection, group: Sequence[_Submission]
+    ) -> list[JobQuotaReached | None]:
+        if not self._quotas.limit_jobs:
+            return [None] * len(group)
+        submissions = [(each.caller.key, len(each.job_requests)) for each in group]
+        return await find_refused(conn, submissions, self._quotas)
+
+    async def _compose_all(
+        self, conn: Connection, group: Sequence[_Submission]
+    ) -> "list[list[_Written]]":
+        now = self._db.clock.now()
+        ids = await self._ids.take(conn, sum(len(each.job_requests) for each in group))
+        composed = []
+        for each in group:
+            count = len(each.job_requests)
+            own, ids = ids[:count], ids[count:]
+            composed.append(self._compose(each, own, now))
+        return composed
 
     def _compose(
         self, submission: _Submission, ids: Sequence[int], now: datetime
