@@ -89,12 +89,14 @@ def from_settings(
         retention=_retention(settings),
         engine=engine,
         compute=urlsplit(settings.text("COMPUTE_URL", compute_url)).scheme or None,
-        keep_changes=timedelta(
-            hours=settings.number("CHANGES_KEEP_HOURS", 24, least=0.1, most=8760)
-        ),
+        keep_changes=_keep_changes(settings),
         quotas=read_quotas(settings),
         keep_dead=keep_dead(settings),
     )
+
+
+def _keep_changes(settings: Settings) -> timedelta:
+    return timedelta(hours=settings.number("CHANGES_KEEP_HOURS", 24, least=0.1, most=8760))
 
 
 def _retention(settings: Settings) -> RetentionSettings:
