@@ -25,7 +25,7 @@ _encode = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True)
 class Submission:
-    """The jobs of one request, and who sends it."""
+    """The jobs of one request, and its sender."""
 
     job_requests: Sequence[JobRequest]
     trace: str
@@ -35,7 +35,7 @@ class Submission:
 
     @property
     def action(self) -> Action:
-        """What the audit trail calls it."""
+        """The action in the audit trail."""
         return "job.schedule" if self.rerun_of is None else "job.rerun"
 
 

@@ -154,7 +154,7 @@ _MEANINGS = {
     "use up its memory: try again.",
     "NotReady": "`message` says what is wrong, `missing` names the parts.",
 }
-"""What the responses mean that are the same with all settings."""
+"""The meanings that are the same with all settings."""
 
 
 def _meanings(config: HttpConfig) -> dict[str, str]:
