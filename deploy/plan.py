@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from deploy import dns, encryption, face, network, place, settings
+from deploy import cap, dns, encryption, face, network, place, settings
 from deploy.account import Account, refuse_no_spot, spot_quota
 from deploy.refusal import Refusal
 from deploy.source import Source, bucket_name, pack
@@ -116,6 +116,8 @@ def _settings(
         if before.get(parameter)
     }
     chosen = settings.merge(chosen, options.set or [])
+    ask = None if before or options.dry_run else cap.terminal()
+    chosen = cap.choose(chosen, options.usd_per_day, ask)
     if options.ami == OWN_IMAGE:
         chosen.pop(settings.IMAGE, None)
     elif options.ami:

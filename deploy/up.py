@@ -9,7 +9,7 @@ from typing import TextIO
 
 from botocore.exceptions import ClientError
 
-from deploy import authority, costs, face, settings
+from deploy import authority, cap, costs, face, settings
 from deploy.account import Account, ensure_linked_roles, open_account
 from deploy.examine import examine, report
 from deploy.plan import Plan, make_plan
@@ -59,6 +59,12 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         help="a setting of the services, with or without DOCKER_JOB_ (docs/ec2.md, "
         ".env.example); may be repeated; NAME= removes it; kept by updates",
+    )
+    top.add_argument(
+        "--usd-per-day",
+        metavar="N|none",
+        help="what jobs may cost a UTC day (default: asked for on a terminal, else none); kept by "
+        "updates",
     )
     top.add_argument("--ami", help="image of job instances; `default`: the ECS-optimized one")
     _add_network(top)
@@ -122,6 +128,7 @@ def show(plan: Plan, out: TextIO) -> None:
     chosen = settings.read(parameters["Settings"])
     if chosen:
         out.write("  Settings: " + ", ".join(f"{k}={v}" for k, v in chosen.items()) + "\n")
+    out.write(f"  Jobs may cost: {cap.sentence(chosen)}\n")
     out.write(
         costs.table(
             costs.monthly(
@@ -189,6 +196,7 @@ def print_access(plan: Plan, stack: Stack, out: TextIO) -> None:
     elif domain:
         out.write(f"  DNS:      make {domain} an A record of {outputs['PublicAddress']}\n")
     verify = "" if plan.parameters["CertificateArn"] else _print_authority(plan, out)
+    out.write(f"  Limit:    {cap.sentence(settings.read(plan.parameters['Settings']))}\n")
     key = take_first_key(plan.account, plan.name)
     if key is None:
         out.write("  API key:  was shown before (docs/operations.md, 'API keys', for another)\n")

@@ -15,7 +15,8 @@ MAX_OUTPUT_CHARACTERS = MAX_ERROR_CHARACTERS // 2  # of stdout, behind what stde
 # those that break lines or turn the reading direction, as in `shared/terminal.py`.
 _UNPRINTABLE = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-~]"
-    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]"
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufeff\ufff9-\ufffb"
+    r"\ud800-\udfff\U000e0000-\U000e007f]"
 )
 # To lines above, to a place of the screen, or back to a saved one: bars of several lines.
 _MOVE = re.compile(r"\x1b(?:\[[0-9;]*[AFHfsu]|[78])")

@@ -18,6 +18,7 @@ CONSUMES: tuple[type[events.Event], ...] = (
     events.DeadLetterRedriveAsked,
     events.DeadLetterDropAsked,
     events.OffersPriced,
+    events.QuotasReported,
 )
 
 PUBLISHES: tuple[type[events.Event], ...] = (

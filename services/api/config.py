@@ -22,6 +22,7 @@ from shared.aws_domains import domain_of
 from shared.events import cost_tags
 from shared.events.requirements import Architecture, Capacity
 from shared.messaging.retention import keep_dead
+from shared.quota_settings import NO_QUOTAS, Quotas, read_quotas
 from shared.runtime.http_room import CONNECTIONS
 from shared.settings import PREFIX, BadSetting, Settings
 
@@ -43,6 +44,7 @@ class ApiConfig:
     retention: RetentionSettings
     keep_changes: timedelta
     engine: EngineSettings
+    quotas: Quotas = NO_QUOTAS
     compute: str | None = None
     keep_dead: timedelta | None = None
 
@@ -87,11 +89,14 @@ def from_settings(
         retention=_retention(settings),
         engine=engine,
         compute=urlsplit(settings.text("COMPUTE_URL", compute_url)).scheme or None,
-        keep_changes=timedelta(
-            hours=settings.number("CHANGES_KEEP_HOURS", 24, least=0.1, most=8760)
-        ),
+        keep_changes=_keep_changes(settings),
+        quotas=read_quotas(settings),
         keep_dead=keep_dead(settings),
     )
+
+
+def _keep_changes(settings: Settings) -> timedelta:
+    return timedelta(hours=settings.number("CHANGES_KEEP_HOURS", 24, least=0.1, most=8760))
 
 
 def _retention(settings: Settings) -> RetentionSettings:

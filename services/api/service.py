@@ -31,6 +31,7 @@ from services.api.keys.any_key import AnyKey
 from services.api.keys.failures import SWEEP_SECONDS, Failures
 from services.api.offers.handlers import on_offers_priced
 from services.api.processes.siblings import Siblings
+from services.api.quotas.handlers import on_quotas_reported
 from services.api.submission.intake import Intake
 from services.api.submission.sweeps import KeySweep
 from services.api.web import Parts, make_app
@@ -104,7 +105,7 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
         keep_dead=config.keep_dead,
         degraded=degraded,
     )
-    intake = Intake(db, config.rules, wakeups, ports.points, config.secret_keys)
+    intake = Intake(db, config.rules, wakeups, ports.points, config.secret_keys, config.quotas)
     lifetime_seconds = config.rules.max_lifetime_seconds
     agents = AgentGroups(db, lifetime_seconds, wakeups, reception.arrivals)
     parts = Parts(
@@ -181,4 +182,5 @@ def _subscribers(handlers: JobHandlers) -> dict[type[events.Event], Subscriber]:
         events.InstanceTerminated: Subscriber(on(handlers.on_instance_terminated)),
         events.DeadLettersReported: Subscriber(on_dead_letters_reported),
         events.OffersPriced: Subscriber(on_offers_priced),
+        events.QuotasReported: Subscriber(on_quotas_reported),
     }

@@ -39,6 +39,7 @@ from services.api.http.routes.keys import KeyRoutes
 from services.api.http.routes.listing import ListRoute
 from services.api.http.routes.logs import LogRoutes
 from services.api.http.routes.plan import PlanRoutes
+from services.api.http.routes.quotas import QuotasRoute
 from services.api.http.routes.records import RecordRoutes
 from services.api.http.routes.reruns import RerunRoute
 from services.api.http.routes.stats import StatsRoute
@@ -52,6 +53,7 @@ from services.api.keys.access import Access
 from services.api.keys.rates import AGENT_TIMES, RateLimit
 from services.api.keys.service import KeyService
 from services.api.processes.siblings import Siblings
+from services.api.quotas.view import QuotaService
 from services.api.submission.intake import Intake
 from services.api.submission.rerun import Reruns
 from shared.runtime.service import Service
@@ -95,6 +97,7 @@ def make_app(config: ApiConfig, parts: Parts) -> ASGIApp:
                 StatsRoute(db),
                 InstancesRoute(config.http, db),
                 AboutRoute(config, ports.clock),
+                QuotasRoute(QuotaService(db, config.quotas)),
             ),
             *_record_routes(gate, RecordRoutes(db, RecordService(db, config.rules))),
             *_dead_letter_routes(gate, DeadLetterRoutes(LetterService(db, ports.wakeups))),
@@ -160,12 +163,17 @@ def _rerun_routes(gate: Gate, rerun: RerunRoute) -> list[Route]:
 
 
 def _overview_routes(
-    gate: Gate, stats: StatsRoute, instances: InstancesRoute, about: AboutRoute
+    gate: Gate,
+    stats: StatsRoute,
+    instances: InstancesRoute,
+    about: AboutRoute,
+    quotas: QuotasRoute,
 ) -> list[Route]:
     return [
         _route("GET", "/stats", gate.needs("read", stats.stats)),
         _route("GET", "/instances", gate.needs("read", instances.instances)),
         _route("GET", "/about", gate.needs("read", about.about)),
+        _route("GET", "/quotas", gate.needs("read", quotas.quotas)),
     ]
 
 

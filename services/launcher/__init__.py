@@ -11,6 +11,7 @@ CONSUMES: tuple[type[events.Event], ...] = (
     events.LaunchesMissed,
     events.LaunchesPaused,
     events.LaunchesResumed,
+    events.InstanceTerminated,
     events.DeadLetterRedriveAsked,
     events.DeadLetterDropAsked,
 )
@@ -22,4 +23,5 @@ PUBLISHES: tuple[type[events.Event], ...] = (
     events.LaunchesReported,
     events.DeadLettersReported,
     events.OffersPriced,
+    events.QuotasReported,
 )

@@ -7,6 +7,7 @@ from services.launcher.decisions import Pace
 from services.launcher.model import LeaseGrowth
 from shared.backoff import Backoff
 from shared.messaging.retention import keep_dead, keep_settled_seconds
+from shared.quota_settings import NO_QUOTAS, Quotas, read_quotas
 from shared.settings import PREFIX, BadSetting, Settings
 from shared.url import trouble_with_base
 
@@ -91,6 +92,9 @@ class LauncherConfig:
     keep_seconds: float = 7 * 86_400
     prune_batch: int = 5000
 
+    quotas: Quotas = NO_QUOTAS
+    """What may run at once, and cost a day; nothing is limited by default."""
+
     keep_dead: timedelta | None = None
     """How long dead letters are kept; None: until they are dropped."""
 
@@ -149,5 +153,6 @@ def from_settings(
         unknown=replace(UNKNOWN, longest=min(UNKNOWN.longest, longest)),
         report_seconds=settings.number("LAUNCH_REPORT_SECONDS", 15, least=1),
         keep_seconds=keep_settled_seconds(settings),
+        quotas=read_quotas(settings),
         keep_dead=keep_dead(settings),
     )

@@ -243,6 +243,7 @@ def _publish_delay(waiting: Launch, before: Launch, now: datetime, pace: Pace) -
         message=waiting.last_error or MESSAGES[waiting.reason],
         next_try_at=waiting.due_at,
         to_change=waiting.to_change,
+        delayed_at=now,
     )
     return Verdict(launch=replace(waiting, delay_told_at=now), events=(event,))
 

@@ -9,6 +9,7 @@ from services.launcher.model import KnownLaunch
 from services.launcher.pauses import latest_pause
 from services.launcher.repeats import decide_repeat
 from services.launcher.store import known_launches, launches
+from services.launcher.store.charges import end_charges
 from services.launcher.store.failed_boots import forget_failed_boots, note_failed_boots
 from services.launcher.store.pauses import save_pause
 from shared.events import cloudevents
@@ -17,6 +18,7 @@ from shared.events.cost_tags import fitting
 from shared.events.events import (
     AttemptEnded,
     InstanceRequested,
+    InstanceTerminated,
     JobCancelled,
     LaunchesMissed,
     LaunchesPaused,
@@ -100,6 +102,14 @@ def _repeat(launch: KnownLaunch, cause: Envelope[Any], tx: Transaction) -> Follo
         return ()
     trace = launch.trace or cause.trace
     return [cloudevents.wrap(event, source=tx.source, at=tx.now, trace=trace, cause=cause.id)]
+
+
+async def on_instance_terminated(
+    terminated: Sequence[Envelope[InstanceTerminated]], tx: Transaction
+) -> Follows:
+    """Free what the instances used of the quotas. Those of no attempt have used nothing of them."""
+    await end_charges(tx, [each.body for each in terminated])
+    return ()
 
 
 async def on_job_cancelled(cancelled: Sequence[Envelope[JobCancelled]], tx: Transaction) -> Follows:

@@ -59,6 +59,7 @@ class Launch(Struct, frozen=True, kw_only=True):
     delay_told_at: datetime | None = None
     last_error: str | None = None
     to_change: str | None = None
+    held_by: str | None = None
     instance_id: str | None = None
     launched_at: datetime | None = None
     launch_sequence: int | None = None
@@ -86,6 +87,7 @@ class KnownLaunch(Struct, frozen=True, kw_only=True):
     due_at: datetime | None = None
     reason: Reason | None = None
     last_error: str | None = None
+    delay_told_at: datetime | None = None
     to_change: str | None = None
     report: dict[str, Any] | None = None
     launch_token: str | None = None

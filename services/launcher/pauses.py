@@ -73,4 +73,5 @@ def delay_of(job_id: int, attempt: int, pause: Pause, now: datetime) -> LaunchDe
         next_try_at=until,
         pause_sequence=pause.sequence,
         to_change=pause.to_change,
+        delayed_at=now,
     )

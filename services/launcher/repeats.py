@@ -33,6 +33,7 @@ def decide_repeat(launch: KnownLaunch) -> Event | None:
         message=launch.last_error or MESSAGES[launch.reason],
         next_try_at=launch.due_at,
         to_change=launch.to_change,
+        delayed_at=launch.delay_told_at,
     )
 
 

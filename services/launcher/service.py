@@ -3,12 +3,14 @@
 from services.launcher import NAME, PUBLISHES, handlers
 from services.launcher.config import LauncherConfig
 from services.launcher.pricing import PriceSweep
-from services.launcher.sweeps import LaunchSweeps
+from services.launcher.quota_sweeps import QuotaSweeps, quota_sweeps
+from services.launcher.sweeps import QUOTA_SWEEPS, LaunchSweeps
 from services.launcher.troubles import TROUBLE_SECONDS, Troubles, degraded
 from shared.compute.port import Compute, Prepared
 from shared.events.events import (
     AttemptEnded,
     InstanceRequested,
+    InstanceTerminated,
     JobCancelled,
     LaunchesMissed,
     LaunchesPaused,
@@ -44,6 +46,7 @@ def build(config: LauncherConfig, ports: Ports, compute: Compute) -> Service:
             LaunchesMissed: Subscriber(handlers.on_launches_missed),
             LaunchesPaused: Subscriber(handlers.on_launches_paused, wakes=lanes),
             LaunchesResumed: Subscriber(handlers.on_launches_paused, wakes=lanes),
+            InstanceTerminated: Subscriber(handlers.on_instance_terminated, wakes=QUOTA_SWEEPS),
         },
         sweeps=(
             # The same sweep several times: while one call is under way, another lane claims due
@@ -53,6 +56,7 @@ def build(config: LauncherConfig, ports: Ports, compute: Compute) -> Service:
             Sweep("publish_offers", prices.publish_offers, PRICE_INTERVAL_SECONDS),
             Sweep("report_troubles", troubles.report_troubles, TROUBLE_SECONDS),
             Sweep("prune_launches", launches.prune_launches, PRUNE_INTERVAL_SECONDS),
+            *quota_sweeps(QuotaSweeps(config, ports, compute, lanes)),
             *prepared,
         ),
         publishes=PUBLISHES,

@@ -8,15 +8,17 @@ lease ends the identical call is made again, which adopts what the first call la
 the record: the InstanceLaunched are in the outbox.
 """
 
-import asyncio
+import functools
 import random
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from services.launcher import decisions, offers
+from services.launcher.admission import Admission
+from services.launcher.cloud_calls import Answers, LaunchCalls
 from services.launcher.config import LauncherConfig
 from services.launcher.model import BatchRecord, Launch, LaunchClaim, LeaseGrowth, Verdict
 from services.launcher.offers import Gather, Group, Growth, Home
@@ -26,16 +28,7 @@ from services.launcher.store import batches, pauses, watermark
 from services.launcher.store import launches as rows
 from services.launcher.store.failed_boots import load_avoided
 from shared.compute.avoided import Avoided
-from shared.compute.port import (
-    Compute,
-    ComputeError,
-    Instance,
-    LaunchBatch,
-    LaunchRequest,
-    Plan,
-    Unknown,
-)
-from shared.compute.timeouts import answer_within
+from shared.compute.port import Compute, ComputeError, Instance
 from shared.events import cloudevents
 from shared.log import get_logger
 from shared.messaging.store import append_outbox, publish
@@ -44,8 +37,8 @@ from shared.runtime.failures import await_all
 from shared.runtime.passes import next_pass
 from shared.runtime.service import Ports
 
-Answer = Instance | ComputeError
-Answers = Mapping[tuple[int, int], Answer]
+QUOTA_SWEEPS = ("release_held", "report_quotas")
+"""Woken after an answer: it may have made room."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +121,7 @@ class LaunchSweeps:
 
     async def _ask_for_group(self, group: Group, token: uuid.UUID) -> None:
         """Plan for *group*, commit the batch as an intent, and ask for it."""
-        plan = await self._plan(group)
+        plan, hourly_usd = await self.calls.plan(group)
         self.ports.points.reached("launcher.planned")
         batch = None
         async with self.ports.db.transaction() as tx:
@@ -136,10 +129,10 @@ class LaunchSweeps:
             launches = tuple(each for each in group.launches if each.key in held)
             if isinstance(plan, ComputeError):
                 await self._settle(tx, launches, {each.key: plan for each in launches})
-            elif launches:
-                still = Group(offer=group.offer, launches=launches)
+            elif admitted := await self.admission.admit(tx, launches, plan, hourly_usd):
+                still = Group(offer=group.offer, launches=admitted)
                 batch = offers.decide_batch(still, plan, tx.now)
-                lease = self.config.lease_seconds + self._growth.seconds(len(launches))
+                lease = self.config.lease_seconds + self._growth.seconds(len(admitted))
                 until = tx.now + timedelta(seconds=lease)
                 await batches.save_intent(tx, batch, until, token)
         if batch is None:
@@ -152,12 +145,13 @@ class LaunchSweeps:
         """Ask the cloud for a committed batch, and record its answers."""
         self.ports.points.reached("launcher.calling")
         call = offers.call_of(batch, self.config.token_key, self.ports.clock.now())
-        answers = await self._ask(call) if call.requests else {}
+        answers = await self.calls.launch(call) if call.requests else {}
         self.ports.points.reached("launcher.called")
         async with self.ports.db.transaction() as tx:
             held = await batches.lock_batch(tx, batch, token)
             if held or not batch.launches:
                 verdicts = await self._settle(tx, held, answers, repeated=batch.repeated)
+                await self.admission.record(tx, batch, verdicts, answers)
                 open_until = [
                     each.launch.due_at
                     for each in verdicts
@@ -166,47 +160,7 @@ class LaunchSweeps:
                 due_at = max(open_until, default=None)
                 await batches.give_back_batch(tx, batch.token, due_at)
         self.ports.points.reached("launcher.recorded")
-        self.ports.wakeups.wake("relay_outbox")
-
-    async def _plan(self, group: Group) -> Plan | ComputeError:
-        try:
-            return await answer_within(self.config.plan_seconds, self.compute.plan(group.offer))
-        except ComputeError as error:
-            return error
-        except Exception as error:
-            self._logger.exception("planning failed", launches=len(group.launches))
-            return Unknown(f"{type(error).__name__}: {error}")
-
-    async def _ask(self, batch: LaunchBatch) -> Answers:
-        """Return the cloud's answer to each request of *batch*, by job and attempt."""
-        try:
-            answers = await self._call(batch)
-        except Exception as error:
-            self._logger.exception("launch call failed", requests=len(batch.requests))
-            if self.compute.gathers:
-                answers = [Unknown(f"{type(error).__name__}: {error}")] * len(batch.requests)
-            else:
-                # One request that breaks the adapter must not delay the others.
-                alone = (self._call_alone(each) for each in batch.requests)
-                answers = await asyncio.gather(*alone)
-        return {
-            (request.job_id, request.attempt): answer
-            for request, answer in zip(batch.requests, answers, strict=True)
-        }
-
-    async def _call(self, batch: LaunchBatch) -> Sequence[Answer]:
-        try:
-            seconds = self.config.call_seconds + self._growth.seconds(len(batch.requests))
-            return await answer_within(seconds, self.compute.launch(batch))
-        except ComputeError as error:
-            return [error] * len(batch.requests)
-
-    async def _call_alone(self, request: LaunchRequest) -> Answer:
-        try:
-            return (await self._call(LaunchBatch(token=request.token, requests=(request,))))[0]
-        except Exception as error:
-            self._logger.exception("launch failed", job_id=request.job_id, attempt=request.attempt)
-            return Unknown(f"{type(error).__name__}: {error}")
+        self.ports.wakeups.wake("relay_outbox", *QUOTA_SWEEPS)
 
     async def _settle(
         self,
@@ -273,9 +227,19 @@ class LaunchSweeps:
             more = await rows.prune_settled(tx, before, self.config.prune_batch)
         return tx.now if more else None
 
+    @functools.cached_property
+    def admission(self) -> Admission:
+        """Return what decides on the quotas."""
+        return Admission(self.config.quotas, self.compute)
+
+    @functools.cached_property
+    def calls(self) -> LaunchCalls:
+        """Return what asks the cloud."""
+        return LaunchCalls(self.config, self.compute)
+
     @property
     def _growth(self) -> LeaseGrowth:
-        return self.config.growth(gathers=self.compute.gathers)
+        return self.calls.growth
 
     @property
     def _limit(self) -> int:

@@ -4,15 +4,32 @@ Their offer is the machine itself, for any job, and what they do not find there 
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from shared.compute.port import Instance, NotFound, PricedOffers
 from shared.events.offers import OfferedType, OfferTerms
+from shared.events.requirements import Resources
 
 ZONE = "local"
 ARCHITECTURES = {"aarch64": "arm64", "amd64": "x86_64"}
 """The kernel's and the engine's names of what EC2 calls otherwise."""
 
 START_SECONDS = 2.0
+
+
+class MachineCosts:
+    """The estimates of plans on a machine that all instances share: each has a part of it."""
+
+    name: str
+    machine_hourly_usd: float
+
+    def vcpus_of(self, plan: dict[str, Any], resources: Resources) -> Mapping[str, int]:  # noqa: ARG002 - the port's
+        """Return what the job asks for, else one."""
+        return {self.name: resources.vcpus or 1}
+
+    async def highest_price_of(self, plan: dict[str, Any], resources: Resources) -> float | None:  # noqa: ARG002 - the port's
+        """Return the price of the setting."""
+        return self.machine_hourly_usd
 
 
 def machine_offer(

@@ -26,6 +26,7 @@ from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 from msgspec import Struct
 
 from shared.compute.avoided import Avoided
+from shared.compute.plan_costs import HasPlanCosts
 from shared.events.costs import NOTHING_ELSE, OtherPrices
 from shared.events.events import Market
 from shared.events.offers import OfferedType, OfferTerms
@@ -242,7 +243,7 @@ class HasConsoles(Protocol):
         ...
 
 
-class Compute(Protocol):
+class Compute(HasPlanCosts, Protocol):
     """A cloud. Every method may be called concurrently and again after a crash."""
 
     name: str

@@ -1,10 +1,8 @@
 """The events: every fact that is published on the broker.
 
-An event is named in the past tense and states what happened. The class name is the routing key.
-Events only gain optional fields: a reader ignores fields it does not know, and a golden JSON of
-each event (tests/contract/golden) fixes its wire form.
-
-Times are aware and in UTC, durations end in ``_seconds``, money in ``_usd``.
+The class name is the routing key. Events only gain optional fields: a reader ignores fields it does
+not know, and a golden JSON of each event (tests/contract/golden) fixes its wire form. Times are
+aware and in UTC, durations end in ``_seconds``, money in ``_usd``.
 """
 
 import uuid
@@ -17,6 +15,7 @@ from shared.events.causes import Cause, TerminalStatus
 from shared.events.costs import CostLines, OtherPrices
 from shared.events.letters import ReportedLetter
 from shared.events.offers import OfferedType, OfferTerms
+from shared.events.quotas import KeyUse, Limits, Use
 from shared.events.requirements import Requirements
 
 Timestamp = Annotated[datetime, Meta(tz=True)]
@@ -58,8 +57,9 @@ class LaunchDelayed(Event, frozen=True, kw_only=True):
     """The launch is delayed: the reason (a code and a message) and the time of the next try.
 
     *reason* is "unknown_outcome" also if the cloud refuses with an error that may pass and has no
-    code of its own here (*message* has it), and while launches are paused (in *pause_sequence*).
-    *to_change* is what an operator must change (a setting, a permission), null if nothing.
+    code of its own here (*message* has it), and while launches are paused (in *pause_sequence*);
+    "quota_reached" for a quota of the cloud or of the deployment. *to_change* is what an operator
+    must change, null if nothing. Of several the one with the latest *delayed_at* holds.
     """
 
     job_id: int
@@ -69,6 +69,7 @@ class LaunchDelayed(Event, frozen=True, kw_only=True):
     next_try_at: Timestamp
     pause_sequence: int | None = None
     to_change: str | None = None
+    delayed_at: Timestamp | None = None
 
 
 class LaunchRefused(Event, frozen=True, kw_only=True):
@@ -83,8 +84,7 @@ class LaunchRefused(Event, frozen=True, kw_only=True):
 class InstanceLaunched(Event, frozen=True, kw_only=True):
     """An instance exists for the attempt. *launch_sequence* numbers the instances, from 1.
 
-    An unknown price is null, never 0. *other_prices*, of its address and its volume, are absent in
-    events of earlier releases.
+    An unknown price is null, never 0. *other_prices*: of its address and its volume.
     """
 
     job_id: int
@@ -114,11 +114,7 @@ class InstanceInterrupted(Event, frozen=True, kw_only=True):
 
 
 class InstanceUnconfirmed(Event, frozen=True, kw_only=True):
-    """The cloud has not shown the instance since *missing_since*, nor found it by its id.
-
-    That proves no end, so it counts as running; if this goes on, it is taken for terminated at
-    *assumed_at*, and published as `InstanceTerminated`.
-    """
+    """The instance is missing in the cloud; it is taken for terminated at *assumed_at*."""
 
     instance_id: str
     job_id: int
@@ -130,8 +126,8 @@ class InstanceUnconfirmed(Event, frozen=True, kw_only=True):
 class LaunchesReported(Event, frozen=True, kw_only=True):
     """A watermark: each launch asked for before *before* is published.
 
-    *launch_sequence* is that of the last `InstanceLaunched` by then, 0 if there was none. A reader
-    trusts it once it has received each launch up to that number: events arrive in any order.
+    *launch_sequence* is the last by then, 0 if there was none. It is trusted once each launch up to
+    that number is received.
     """
 
     before: Timestamp
@@ -139,10 +135,9 @@ class LaunchesReported(Event, frozen=True, kw_only=True):
 
 
 class LaunchesMissed(Event, frozen=True, kw_only=True):
-    """The reaper has not received the launches with these numbers, though others it has.
+    """The reaper has not received the launches with these numbers, the last included.
 
-    *first_launch_sequence* to *last_launch_sequence* are all missing, and both are counted in a
-    `LaunchesReported` that came minutes ago. The launcher publishes what it knows of them again.
+    A `LaunchesReported` counts them. The launcher publishes what it knows of them again.
     """
 
     first_launch_sequence: int
@@ -153,8 +148,7 @@ class LaunchesPaused(Event, frozen=True, kw_only=True):
     """*failures* boots in a row have failed: nothing is launched before *until*.
 
     From then on one launch at a time is tried, for *trial_seconds* at most. Of these events and
-    `LaunchesResumed` the one with the highest *sequence* holds. *to_change* is what an operator
-    must change or check, null if nothing; absent in events of earlier releases.
+    `LaunchesResumed` the highest *sequence* holds. *to_change*: what an operator must change.
     """
 
     sequence: int
@@ -174,8 +168,7 @@ class LaunchesResumed(Event, frozen=True, kw_only=True):
 class OffersPriced(Event, frozen=True, kw_only=True):
     """The instance types that can be launched, and their prices at *priced_at*.
 
-    All are published at once, as *parts* events of one *version*, numbered from 1. A reader
-    replaces the ones before when it has all parts; the version with the latest time holds.
+    As *parts* events of one *version*, numbered from 1: the latest version with all parts holds.
     """
 
     version: str
@@ -200,8 +193,8 @@ class JobStarted(Event, frozen=True, kw_only=True):
 class AttemptEnded(Event, frozen=True, kw_only=True):
     """The attempt has ended; its instance ends at *terminate_after*, after the agent's clean-up.
 
-    *boot_failed*: no agent on its instance has claimed it. *account_fault*: the cloud names a fault
-    of the account or of a setting for that, so other instance types and zones have it too.
+    *boot_failed*: no agent on its instance has claimed it. *account_fault*: for a fault of the
+    account or of a setting, so other instance types and zones have it too.
     """
 
     job_id: int
@@ -217,9 +210,8 @@ class JobFinished(Event, frozen=True, kw_only=True):
     """The job has reached a terminal status; with all that a notification to a user needs.
 
     *cause* is why the last attempt ended. *cost_usd* is the cost so far: of terminated instances
-    what they cost, of the others, as that of the last attempt mostly is, their time until now at
-    their price. Null if no instance or a price is unknown, never 0 for that; `/status` has the cost
-    once all are terminated. The fields after *attempt* are absent in events of earlier releases.
+    what they cost, of the others their time until now at their price. Null if no instance or a
+    price is unknown; `/status` has the cost once all are terminated.
     """
 
     job_id: int
@@ -239,10 +231,9 @@ class JobFinished(Event, frozen=True, kw_only=True):
 class InstanceTerminated(Event, frozen=True, kw_only=True):
     """The cloud confirms that the instance is terminated; job and attempt are absent if unknown.
 
-    *cost_usd* is the sum of *cost_lines*, and null if one of them is unknown, never 0 for that.
-    Events of earlier releases have no lines: their cost is that of the instance alone.
-    *console_output*: the end of what it printed, if it did not boot or ended by itself. Any process
-    on it may have printed that.
+    *cost_usd* is the sum of *cost_lines* (without lines, in an earlier release: of the instance
+    alone), null if one is unknown. *console_output*: the end of what any process on it printed, if
+    it did not boot or ended by itself.
     """
 
     instance_id: str
@@ -257,11 +248,24 @@ class InstanceTerminated(Event, frozen=True, kw_only=True):
     console_output: str | None = None
 
 
-class DeadLettersReported(Event, frozen=True, kw_only=True):
-    """The dead letters of *service*, and the events that it retries: a whole picture each time.
+class QuotasReported(Event, frozen=True, kw_only=True):
+    """The quotas and what is used of them: a whole picture, the highest *sequence* holds.
 
-    A report with a higher *sequence* replaces those before it. *letters* are the newest of *total*;
-    letters that are such reports themselves are left out of both.
+    *used* is that of the deployment. *keys*: the API keys that use most, without those of nothing.
+    """
+
+    sequence: int
+    reported_at: Timestamp
+    limits: Limits
+    key_limits: Limits
+    used: Use
+    keys: tuple[KeyUse, ...]
+
+
+class DeadLettersReported(Event, frozen=True, kw_only=True):
+    """The dead letters of *service*, and the events that it retries: the highest *sequence* holds.
+
+    *letters* are the newest of *total*; letters that are such reports are left out of both.
     """
 
     service: str
@@ -293,5 +297,4 @@ class DeadLetterDropAsked(Event, frozen=True, kw_only=True):
 
 
 ALL: tuple[type[Event], ...] = tuple(Event.__subclasses__())  # all of the above, in that order
-
 BY_NAME: dict[str, type[Event]] = {event.__name__: event for event in ALL}

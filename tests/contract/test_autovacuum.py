@@ -17,6 +17,7 @@ FEW_ROWS = {
     "api.job_secrets",
     "launcher.pauses",
     "launcher.pricing",
+    "launcher.quotas",
     "launcher.tellings",
     "launcher.troubles",
     "reaper.heard_tellings",

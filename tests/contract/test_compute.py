@@ -9,7 +9,15 @@ import pytest
 from msgspec.structs import asdict, replace
 
 from shared.compute.choice import choose, wanted_by
-from shared.compute.port import Compute, HasConsoles, Instance, InstanceState, NotFound, Rejected
+from shared.compute.port import (
+    Compute,
+    HasConsoles,
+    Instance,
+    InstanceState,
+    NotFound,
+    Offer,
+    Rejected,
+)
 from shared.events.requirements import Resources
 from tests.support.compute.compute_adapters import (
     WORLDS,
@@ -63,6 +71,22 @@ async def test_a_launch_gives_an_instance_with_all_of_its_fields(
     assert instance.hourly_price_usd is None or instance.hourly_price_usd >= 0
     assert instance.spot_instance_request_id
     assert instance.terminated_at is None
+
+
+async def test_the_most_that_a_plan_may_cost_is_known_before_the_launch(
+    compute: Compute, api: FakeApi
+) -> None:
+    """For the quotas: the vCPUs by type, and a price that the instance does not pass."""
+    resources = Resources()
+    plan = await compute.plan(Offer(deployment="test", api_url=api.url))
+    vcpus = compute.vcpus_of(plan, resources)
+    assert all(each >= 1 for each in vcpus.values())
+    highest = await compute.highest_price_of(plan, resources)
+    assert highest is None or highest >= 0
+    instance = await launch_one(compute, request_for(api, 1))
+    assert not vcpus or instance.instance_type in vcpus
+    if highest is not None and instance.hourly_price_usd is not None:
+        assert instance.hourly_price_usd <= highest + 1e-9
 
 
 async def test_the_agent_of_an_instance_claims_the_attempt_under_the_instance_s_id(

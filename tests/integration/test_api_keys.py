@@ -38,6 +38,7 @@ NEEDS = {
     ("POST", "/keys"): ADMIN,
     ("DELETE", "/keys/{prefix}"): ADMIN,
     ("GET", "/audit"): ADMIN,
+    ("GET", "/quotas"): READ,
     ("POST", "/plan"): READ,
     ("PUT", "/callback/{id}"): AGENT,
     ("POST", "/agent/claim"): AGENT,

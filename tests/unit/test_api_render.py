@@ -16,7 +16,7 @@ from services.api.jobs.listed import ListedJob
 from services.api.jobs.model import TERMINAL, Attempt, Job, JobRules, State, Status
 from services.api.jobs.waiting import waiting
 from services.api.keys.caller import ANYONE, Caller
-from services.api.submission.intake import _compose_one, _job_of, _Submission
+from services.api.submission.composing import Submission, compose, job_of
 from services.api.submission.request import JobRequest
 from shared.events.cloudevents import new_trace
 from shared.events.requirements import Architecture, Capacity, Resources
@@ -350,9 +350,9 @@ def test_a_fresh_job_is_shown_as_the_general_way_shows_it(
     if at_once:
         job_request = replace(job_request, scheduled_for=now)
     caller = Caller(key="1f2e3d4c", project="data") if at_once else ANYONE
-    submission = _Submission([job_request], new_trace(), caller, 3 if at_once else None)
-    job = _job_of(job_request, 7, now, submission)
-    written = _compose_one(job, job_request, submission, rules, None, SOURCE)
+    submission = Submission([job_request], new_trace(), caller, 3 if at_once else None)
+    job = job_of(job_request, 7, now, submission)
+    written = compose(job, job_request, submission, rules, None, SOURCE)
     general = views.detailed(written.job, [written.attempt], now, rules)
     assert written.answer == msgspec.json.encode(general)
 

@@ -7,8 +7,16 @@ from typing import Any, Unpack
 from urllib.parse import quote
 
 from docker_job._async.transport import Transport, next_cursor
-from docker_job.documents import About, DeadLetter, DeadLetters, Instance, Plan, Stats
+from docker_job.documents import (
+    About,
+    DeadLetter,
+    DeadLetters,
+    Instance,
+    Plan,
+    Stats,
+)
 from docker_job.queries import StatsFilters, encode
+from docker_job.quotas import Quotas
 
 
 class ReportCalls:
@@ -48,6 +56,10 @@ class ReportCalls:
             if cursor is None:
                 return found
             query = encode({"project": project, "cursor": cursor})
+
+    async def quotas(self) -> Quotas:
+        """Return what may run at once and cost a day, and what is used of that."""
+        return self._transport.read(Quotas, await self._call("GET", "/quotas"))
 
     async def about(self) -> About:
         """Return the API's version and time, and whose key this is."""

@@ -8,8 +8,16 @@ from typing import Any, Unpack
 from urllib.parse import quote
 
 from docker_job._sync.transport import Transport, next_cursor
-from docker_job.documents import About, DeadLetter, DeadLetters, Instance, Plan, Stats
+from docker_job.documents import (
+    About,
+    DeadLetter,
+    DeadLetters,
+    Instance,
+    Plan,
+    Stats,
+)
 from docker_job.queries import StatsFilters, encode
+from docker_job.quotas import Quotas
 
 
 class ReportCalls:
@@ -49,6 +57,10 @@ class ReportCalls:
             if cursor is None:
                 return found
             query = encode({"project": project, "cursor": cursor})
+
+    def quotas(self) -> Quotas:
+        """Return what may run at once and cost a day, and what is used of that."""
+        return self._transport.read(Quotas, self._call("GET", "/quotas"))
 
     def about(self) -> About:
         """Return the API's version and time, and whose key this is."""

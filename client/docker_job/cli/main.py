@@ -25,6 +25,7 @@ COMMANDS = {
     "logout": "login",
     "logs": "logs",
     "ps": "ps",
+    "quotas": "quotas",
     "rerun": "rerun",
     "run": "run",
     "stats": "stats",

@@ -24,6 +24,7 @@ from services.api.keys.rates import TooMany
 from services.api.keys.service import KeyNeeded, NoSuchKey
 from services.api.shares import ShareUsed
 from services.api.submission.intake import KeyConflict
+from services.api.submission.job_quotas import JobQuotaReached
 from services.api.submission.request import BadRequest
 from shared.log import get_logger
 from shared.postgres.errors import advice_of, is_transient
@@ -64,6 +65,7 @@ _STATUSES: dict[type[Exception], int] = {
     AlreadyOver: 409,
     NotRemovable: 409,
     KeyConflict: 409,
+    JobQuotaReached: 429,
     NoSuchLetter: 404,
     LetterInBroker: 409,
     NoSuchKey: 404,

@@ -40,15 +40,23 @@ def decide_delayed(job: Job, attempt: Attempt, fact: LaunchDelayed, now: datetim
     """Record that the launcher still waits, and its reason."""
     if ORDER[attempt.state] > ORDER["delayed"]:
         return None
-    if attempt.waiting_until is not None and fact.next_try_at < attempt.waiting_until:
+    if _is_older(fact, attempt):
         return None  # a later event was handled before
     moved = replace(
         advance(attempt, "delayed", now),
         waiting_because=fact.message,
         waiting_until=fact.next_try_at,
         to_change=fact.to_change,
+        delayed_at=fact.delayed_at or attempt.delayed_at,
     )
     return Step(job=job, attempts=(moved,))
+
+
+def _is_older(fact: LaunchDelayed, attempt: Attempt) -> bool:
+    """Return whether a later delay is known. Earlier releases publish no time of it."""
+    if fact.delayed_at is not None and attempt.delayed_at is not None:
+        return fact.delayed_at < attempt.delayed_at
+    return attempt.waiting_until is not None and fact.next_try_at < attempt.waiting_until
 
 
 def decide_refused(

@@ -90,6 +90,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
     waiting_because: str | None = None
     waiting_until: datetime | None = None
     to_change: str | None = None
+    delayed_at: datetime | None = None
     check_at: datetime | None = None
     token_hash: bytes | None = None
     runtime: Literal["docker", "simulated"] | None = None

@@ -10,7 +10,8 @@ from shared.postgres.pool import Transaction
 
 FIND_LAUNCHES = """
 SELECT launches.job_id, launches.attempt, state, unwanted, trace, due_at, reason, last_error,
-    to_change, report, launch_token, params, instance_id, launched_at, told AS launch_sequence
+    delay_told_at, to_change, report, launch_token, params, instance_id, launched_at,
+    told AS launch_sequence
 FROM launches JOIN unnest($1::bigint[], $2::integer[]) AS own (job_id, attempt)
     ON launches.job_id = own.job_id AND launches.attempt = own.attempt
 """
@@ -26,7 +27,8 @@ async def find_launches(
 
 
 FIND_NUMBERED = """
-SELECT job_id, attempt, state, unwanted, trace, due_at, reason, last_error, to_change, report,
+SELECT job_id, attempt, state, unwanted, trace, due_at, reason, last_error, delay_told_at,
+    to_change, report,
     launch_token, params, instance_id, launched_at, told AS launch_sequence
 FROM launches WHERE told BETWEEN $1 AND $2
 ORDER BY told LIMIT (SELECT $3::integer)

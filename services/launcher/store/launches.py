@@ -69,11 +69,12 @@ async def give_up(tx: Transaction, attempts: Sequence[tuple[int, int]]) -> None:
     )
 
 
-# The time in a pause of launching does not count as waiting for capacity.
+# The time in a pause of launching, or held by a quota, does not count as waiting for capacity. A
+# quota's reason is none of the cloud's, so the next of those is published.
 LOCK_DUE = """
 SELECT job_id, attempt, state, unwanted, requirements, trace, offer,
-    wanted_at + coalesce($1 - paused_from, interval '0') AS wanted_at, due_at, reason,
-    tries, delay_told_at, last_error, to_change
+    wanted_at + coalesce($1 - paused_from, interval '0') AS wanted_at, due_at, held_by,
+    CASE WHEN held_by IS NULL THEN reason END AS reason, tries, delay_told_at, last_error, to_change
 FROM launches
 WHERE state = 'wanted' AND due_at <= $1
 ORDER BY due_at LIMIT (SELECT $2::integer)
@@ -91,7 +92,7 @@ async def lock_due(tx: Transaction, limit: int) -> list[Launch]:
 # Postgres might look for the key among all rows of that state, or take them for so few that it
 # scans all launches, and all keys for each. What a pause waits for, the launch does no longer.
 LEASE_WANTED = """
-UPDATE launches SET due_at = $3, lease_token = $4, paused_from = NULL,
+UPDATE launches SET due_at = $3, lease_token = $4, paused_from = NULL, held_by = NULL,
     wanted_at = wanted_at + coalesce($5 - paused_from, interval '0'),
     to_change = CASE WHEN paused_from IS NULL THEN to_change END
 FROM unnest($1::bigint[], $2::integer[]) AS new (job_id, attempt)

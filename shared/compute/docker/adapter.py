@@ -36,7 +36,7 @@ from shared.compute.docker.container import (
 from shared.compute.docker.engine import DEFAULT_HOST, EngineApi
 from shared.compute.docker.host_filter import host_filter
 from shared.compute.docker.instances import DockerInstances
-from shared.compute.one_machine import answers, machine_offer
+from shared.compute.one_machine import MachineCosts, answers, machine_offer
 from shared.compute.port import (
     ComputeError,
     Deferred,
@@ -65,7 +65,7 @@ CONSOLE_LINES = 200
 ADOPT_PAUSES_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 
 
-class DockerCompute:
+class DockerCompute(MachineCosts):
     """The compute port on a Docker engine. *host* is as in DOCKER_HOST. Raises ValueError."""
 
     name = "docker"
@@ -81,6 +81,7 @@ class DockerCompute:
     ) -> None:
         self._deployment = deployment
         self._settings = settings or DockerSettings()
+        self.machine_hourly_usd = self._settings.hourly_price_usd
         self._engine = EngineApi(host)
         self._instances = DockerInstances(self._engine, deployment, clock, self._settings)
         self._turns = asyncio.Semaphore(LAUNCHES_AT_ONCE)

@@ -1,6 +1,6 @@
 """The compute port on EC2: `launching`, `ending`, `listing`, `offers` and `prices` do the work."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from shared.clock import Clock
 from shared.compute.ec2.client import Aws
@@ -30,6 +30,7 @@ from shared.compute.port import (
     Throttled,
     Unknown,
 )
+from shared.events.requirements import Resources
 
 
 class Ec2Compute:
@@ -74,6 +75,15 @@ class Ec2Compute:
             raise at_fault(error, offer.resources) from error
         # Under the name of earlier releases, which thus repeat this very call (`fleet.call_of`).
         return {**plan, "labels": dict(offer.tags)} if offer.tags else plan
+
+    def vcpus_of(self, plan: Plan, resources: Resources) -> Mapping[str, int]:  # noqa: ARG002 - the port's
+        """Return those of the plan's types."""
+        vcpus: Mapping[str, int] = plan.get("vcpus", {})
+        return vcpus
+
+    async def highest_price_of(self, plan: Plan, resources: Resources) -> float | None:  # noqa: ARG002 - the port's
+        """Return the highest price now among the pools of *plan*, with address and volume."""
+        return await self._prices.highest_of(plan)
 
     async def price_offers(self) -> PricedOffers:
         """Read the types of the region, and their prices in the zones of the subnets."""

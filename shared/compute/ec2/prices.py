@@ -1,7 +1,7 @@
 """Prices an hour: Spot by the price history of the zone, the others by AWS's lists."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,7 +13,7 @@ from shared.compute.ec2.client import Aws
 from shared.compute.ec2.list_prices import NO_PRICE, WAIT_SECONDS, Charges, ListPrices, Resting
 from shared.compute.ec2.price_list import is_local, is_priced_in_usd
 from shared.compute.ec2.shapes import DescribedInstance
-from shared.compute.port import Instance
+from shared.compute.port import Instance, Plan
 from shared.events.costs import OtherPrices
 
 FRESH_SECONDS = 300.0
@@ -110,6 +110,39 @@ class Prices:
         )
         return [self._priced(each, charges, now) for each in shown]
 
+    async def highest_of(self, plan: Plan) -> float | None:
+        """Return the highest price now of the pools of *plan*, with address and volume.
+
+        A Spot instance costs the Spot price at each time; the price on demand stands in for one
+        that is not known: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-requests.html
+        """
+        types, zones = plan.get("vcpus", {}), set(plan["zones"].values())
+        now = self._clock.now()
+        charges, _ = await asyncio.gather(self._listed.charges(), self._listed.read_types(types))
+        highest = self._highest_on_demand(types, zones)
+        if plan["market"] == "spot":
+            # What is known of the past stays: prices of running instances are read from it.
+            since = {each: self._spot_read.get(each, (now,))[0] for each in types}
+            await self._read_types(since, now)
+            highest = self._highest_spot(types, zones) or highest
+        if highest is None:
+            return None
+        gib = max(plan.get("volume_gib", {}).values(), default=0)
+        address = charges.public_ipv4_hourly_usd if any(plan["public_ipv4"].values()) else 0
+        return highest + (address or 0) + gib * (charges.volume_gib_hourly_usd(now) or 0)
+
+    def _highest_on_demand(self, types: Iterable[str], zones: Iterable[str]) -> float | None:
+        """Return the highest list price of *types*; None: one of them is not known."""
+        if any(is_local(each, self._aws.region) for each in zones):
+            return None
+        prices = [self._listed.on_demand(each) for each in types]
+        known = [each for each in prices if each is not None]
+        return max(known, default=None) if len(known) == len(prices) else None
+
+    def _highest_spot(self, types: Iterable[str], zones: Collection[str]) -> float | None:
+        pools = (self._spot.get((kind, zone)) for kind in types for zone in zones)
+        return max((each[-1].usd for each in pools if each), default=None)
+
     def _priced(self, shown: DescribedInstance, charges: Charges, now: datetime) -> Instance:
         is_away = is_local(shown.zone, self._aws.region)
         on_demand = None if is_away else self._listed.on_demand(shown.instance_type)
@@ -137,6 +170,10 @@ class Prices:
                 continue
             oldest = min(each.launched_at, since.get(each.instance_type, each.launched_at))
             since[each.instance_type] = oldest
+        await self._read_types(since, now)
+
+    async def _read_types(self, since: Mapping[str, datetime], now: datetime) -> None:
+        """Read the Spot prices of these types, each from its time on."""
         stale = {name: at for name, at in since.items() if not self._is_fresh(name, at, now)}
         if not stale or self._resting.rests or not self._is_usd:
             return

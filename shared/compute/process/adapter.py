@@ -31,7 +31,7 @@ from typing import Literal, TypeVar, TypeVarTuple
 import msgspec
 
 from shared.clock import Clock
-from shared.compute.one_machine import answers, machine_offer
+from shared.compute.one_machine import MachineCosts, answers, machine_offer
 from shared.compute.port import (
     ComputeError,
     Deferred,
@@ -80,7 +80,7 @@ START_ERRORS: dict[int, type[ComputeError]] = {
 }
 
 
-class ProcessCompute:
+class ProcessCompute(MachineCosts):
     """The compute port on this machine.
 
     *root* holds the state, *agent_path* is the agent's file, run by *python*. A *runtime* of "auto"
@@ -110,6 +110,7 @@ class ProcessCompute:
         self._command = (python, "-I", "-S", str(agent_path.absolute()))
         self._runtime = runtime
         self._settings = settings or ProcessSettings()
+        self.machine_hourly_usd = self._settings.hourly_price_usd
         self._engine = engine or ContainerEngine()
         self._engine_seen = False
         self._engine_asked_at = float("-inf")

@@ -6,7 +6,7 @@ end with it, a restarted simulator does not know them, and the reaper treats the
 `faults.py`; the agents (`agent.py`) use the real protocol, so only the cloud itself is simulated.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -34,6 +34,8 @@ from shared.compute.port import (
 )
 from shared.compute.simulator.cloud import VirtualCloud
 from shared.compute.simulator.faults import faults_of
+from shared.compute.simulator.prices import highest_price
+from shared.events.requirements import Resources
 
 T = TypeVar("T")
 
@@ -65,6 +67,14 @@ class SimulatorCompute:
     async def plan(self, offer: Offer) -> Plan:  # noqa: ARG002 - the port's
         """Return an empty plan: the request has all that a launch needs."""
         return {}
+
+    def vcpus_of(self, plan: Plan, resources: Resources) -> Mapping[str, int]:  # noqa: ARG002 - the port's
+        """Return those of all types: a launch gets the first that has capacity."""
+        return {each.name: each.vcpus for each in self.cloud.offers().types}
+
+    async def highest_price_of(self, plan: Plan, resources: Resources) -> float | None:  # noqa: ARG002 - the port's
+        """Return that of the dearest pool."""
+        return highest_price(self.cloud.offers())
 
     async def price_offers(self) -> PricedOffers:
         """Offer the pools at their prices, for any job."""
@@ -193,6 +203,14 @@ class RemoteCloud:
         if len(answers) != len(batch.requests):
             raise Unknown(f"{len(batch.requests)} launches were given {len(answers)} answers")
         return [_outcome(each) for each in answers]
+
+    def vcpus_of(self, plan: Plan, resources: Resources) -> Mapping[str, int]:  # noqa: ARG002 - the port's
+        """Return none: only the cloud that is served knows its types."""
+        return {}
+
+    async def highest_price_of(self, plan: Plan, resources: Resources) -> float | None:  # noqa: ARG002 - the port's
+        """Return that of the dearest pool."""
+        return highest_price(await self.price_offers())
 
     async def price_offers(self) -> PricedOffers:
         """Offer the pools at their prices."""

@@ -22,6 +22,12 @@ def offers_of(pools: Sequence[SimulatedPool], faults: Faults) -> PricedOffers:
     )
 
 
+def highest_price(offers: PricedOffers) -> float | None:
+    """Return the price of the dearest pool."""
+    prices = (usd for each in offers.types for usd in each.spot_hourly_prices_usd.values())
+    return max((usd for usd in prices if usd is not None), default=None)
+
+
 def _offered(pools: Sequence[SimulatedPool]) -> OfferedType:
     """Return the type that all of *pools* have, with the price in each zone."""
     return OfferedType(

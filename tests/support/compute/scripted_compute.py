@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from msgspec.structs import replace
@@ -23,6 +23,7 @@ from shared.compute.port import (
     Unknown,
 )
 from shared.events.offers import OfferTerms
+from shared.events.requirements import Resources
 
 
 class ScriptedCompute:
@@ -43,6 +44,9 @@ class ScriptedCompute:
         self.offers: list[Offer] = []
         self.plan_errors: deque[ComputeError] = deque()
         self.launch_calls = 0
+        self.vcpus = 2
+        self.highest_price_usd: float | None = 0.1
+        self.hourly_price_usd: float | None = 0.036
         self.answering = asyncio.Event()
         self.answering.set()
         self.planning = asyncio.Event()
@@ -76,6 +80,12 @@ class ScriptedCompute:
         if self.plan_errors:
             raise self.plan_errors.popleft()
         return {"version": len(self.offers)}
+
+    def vcpus_of(self, plan: Plan, resources: Resources) -> Mapping[str, int]:
+        return {"m7g.large": self.vcpus if resources.vcpus is None else resources.vcpus}
+
+    async def highest_price_of(self, plan: Plan, resources: Resources) -> float | None:
+        return self.highest_price_usd
 
     async def launch(self, batch: LaunchBatch) -> Sequence[Instance | ComputeError]:
         requests = batch.requests
@@ -119,7 +129,7 @@ class ScriptedCompute:
             instance_type="m7g.large",
             zone="zone-a",
             market="spot",
-            hourly_price_usd=0.036,
+            hourly_price_usd=self.hourly_price_usd,
         )
         return self.instances[instance_id]
 

@@ -92,6 +92,8 @@ _LAUNCHES = "services.launcher.store.launches."
 _KNOWN = "services.launcher.store.known_launches."
 _BATCHES = "services.launcher.store.batches."
 _PAUSES = "services.launcher.store.pauses."
+_CHARGES = "services.launcher.store.charges."
+_HOLDS = "services.launcher.store.holds."
 _WATERMARK = "services.launcher.store.watermark."
 LAUNCHER_CLAIMS = (
     Claim(f"{_LAUNCHES}LOCK_DUE", (NOW, BATCH)),
@@ -122,6 +124,19 @@ LAUNCHER_CLAIMS = (
     Claim(f"{_LAUNCHES}NEXT_DUE", (None,), batch=2),
     Claim(f"{_LAUNCHES}PRUNE_SETTLED", (NOW, BATCH)),
     Claim(f"{_LAUNCHES}PRUNE_BATCHES", (NOW, BATCH)),
+    Claim(
+        f"{_HOLDS}HOLD_LAUNCHES",
+        (
+            *(IDS, ONES, times(LATER), times("a"), times("b"), ONES, times(1), NOW),
+            times("true"),
+        ),
+    ),
+    Claim(f"{_HOLDS}RELEASE_HELD", (IDS, ONES, NOW)),
+    Claim(f"{_CHARGES}DROP_CHARGES", (IDS, ONES)),
+    Claim(f"{_CHARGES}LOCK_CHARGES", (IDS, ONES)),
+    Claim(f"{_CHARGES}END_CHARGES", (IDS, ONES, times("i"), times(NOW), times(1), NOW)),
+    Claim(f"{_CHARGES}CLAIM_QUESTIONS", (NOW, NOW, BATCH, "2 minutes", "1 hour")),
+    Claim(f"{_CHARGES}PRUNE_CHARGES", (PAST, BATCH)),
 )
 
 _INSTANCES = "services.reaper.store.instances."
@@ -220,7 +235,7 @@ API_CLAIMS = (
 PLACES: dict[str, tuple[str, tuple[str, ...], Sequence[Claim]]] = {
     "shared": ("scheduler", ("outbox", "inbox", "parked"), SHARED_CLAIMS),
     "scheduler": ("scheduler", ("timers",), SCHEDULER_CLAIMS),
-    "launcher": ("launcher", ("batches", "launches"), LAUNCHER_CLAIMS),
+    "launcher": ("launcher", ("batches", "charges", "launches"), LAUNCHER_CLAIMS),
     "reaper": (
         "reaper",
         ("instances", "ended_attempts", "notices", "sightings", "console_reads"),
@@ -245,10 +260,12 @@ ELSEWHERE = {
     "services.api.keys.store.TOUCH_KEY",
     "services.api.agents.store.USE_PROOFS",
     "services.api.dead_letters.store.SAVE_LETTERS",
+    "services.api.quotas.store.SAVE_QUOTAS",
     "shared.messaging.parked.BEGIN_TRY",
     "shared.messaging.parked.POSTPONE_PARKED",
     "shared.messaging.parked.UNPARK",
     # New rows, or those of their primary keys.
+    "services.launcher.store.charges.SAVE_CHARGES",
     "services.api.jobs.consoles.KEEP_CONSOLES",
     # Of a table that has one row.
     "services.api.changes.store.LOCK_COUNTER",
@@ -263,6 +280,8 @@ ELSEWHERE = {
     "services.api.jobs.breaker_store.LOCK_BREAKER",
     "services.api.jobs.breaker_store.SAVE_BREAKER",
     "shared.messaging.dead_letter_report.SAVE_REPORT",
+    "services.launcher.store.charges.LOCK_QUOTAS",
+    "services.launcher.store.reports.SAVE_REPORT",
     "services.launcher.store.pauses.BEGIN_TRIAL",
     "services.launcher.store.pauses.LOCK_PAUSE",
     "services.launcher.store.pauses.SAVE_PAUSE",
@@ -283,6 +302,8 @@ ELSEWHERE = {
     "services.reaper.store.unknown_instances.RAISE_WATERMARK",
     "services.reaper.store.listings.LOCK_LISTING",
     "services.reaper.store.listings.SAVE_LISTING",
+    # All whose time limits passed since the last minute.
+    "services.launcher.store.charges.END_LATE",
     # All that it names is meant: what was received since the last pass, or an operator's choice.
     "services.api.jobs.availability_store.PRUNE_OUTAGES",
     "services.api.offers.store.PRUNE_OFFERS",

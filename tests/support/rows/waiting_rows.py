@@ -42,6 +42,10 @@ SELECT id, 1, 'fired', at, '{}', '', at FROM settled
 INSERT INTO batches (token, size, plan, plan_hash, asked_at, settled_at)
 SELECT 'settled-' || id, 10, '{}', '', at, at FROM settled
 """,
+    "charges": """
+INSERT INTO charges (job_id, attempt, vcpus, instance_id, began_at, ends_by, ended_at)
+SELECT id, 1, 2, 'settled-' || id, at, at, at FROM settled
+""",
     "launches": """
 INSERT INTO launches (job_id, attempt, state, requirements, trace, launch_token, params, asked_at,
     batch_token, batch_place, told, settled_at)
@@ -127,6 +131,10 @@ SELECT id, 1, 'waiting', at, '{}', '' FROM waiting
     "batches": """
 INSERT INTO batches (token, size, plan, plan_hash, asked_at, due_at, lease_token)
 SELECT 'waiting-' || id, 10, '{}', '', at, at, lease FROM waiting WHERE id % 10 = 0
+""",
+    "charges": """
+INSERT INTO charges (job_id, attempt, vcpus, instance_id, began_at, ends_by, ask_at)
+SELECT id, 1, 2, 'i', at, at, at FROM waiting
 """,
     "launches": """
 INSERT INTO launches (job_id, attempt, state, requirements, trace, wanted_at, due_at, lease_token)

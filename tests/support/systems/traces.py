@@ -7,14 +7,14 @@ so hide, lost events.
 from collections.abc import Sequence
 
 from operations.wiring import SERVICES
-from shared.events.events import DeadLettersReported, LaunchesReported
+from shared.events.events import DeadLettersReported, LaunchesReported, QuotasReported
 from tests.support.systems.api_client import TERMINAL
 
 ZERO = ("living", "unsent", "lost", "parked", "twice", "doubled", "unreaped")
 """What must be 0 once every job is terminal and the last instance confirmed gone."""
 
 
-REPEATED = (LaunchesReported, DeadLettersReported)
+REPEATED = (LaunchesReported, DeadLettersReported, QuotasReported)
 """Each of these replaces the one before, and one may be on its way at any time."""
 
 _REPEATED = ", ".join(f"'{each.__name__}'" for each in REPEATED)

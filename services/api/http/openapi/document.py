@@ -11,6 +11,7 @@ from services.api.http.openapi import (
     keys,
     overview,
     plans,
+    quotas,
     records,
     responses,
     submission,
@@ -59,6 +60,7 @@ def document(config: HttpConfig, bounds: Bounds) -> dict[str, Any]:
             | records.schemas()
             | dead_letters.schemas()
             | overview.schemas()
+            | quotas.schemas()
             | events.schemas()
             | keys.schemas()
             | submission.schemas(bounds)
@@ -144,12 +146,15 @@ _MEANINGS = {
     "WrongHost": "There is no API key yet, and `Host` is neither loopback nor configured.",
     "TooMany": "Too many requests or followers, or too many jobs wait: wait for `Retry-After` "
     "seconds.",
+    "JobQuotaReached": "Too many requests or followers, or too many jobs wait: wait for "
+    "`Retry-After` seconds. Without that header a quota of live jobs is reached: the message names "
+    "it, and nothing was scheduled.",
     "Crashed": "An internal error; the log has it under the answer's `X-Request-Id`.",
     "Unavailable": "The database or STS does not answer, the service is stopping, or requests "
     "use up its memory: try again.",
     "NotReady": "`message` says what is wrong, `missing` names the parts.",
 }
-"""What the responses mean that are the same with all settings."""
+"""The meanings that are the same with all settings."""
 
 
 def _meanings(config: HttpConfig) -> dict[str, str]:

@@ -41,6 +41,7 @@ STATUS_OF = {
     "LargerThanReport": "413",
     "WrongHost": "421",
     "TooMany": "429",
+    "JobQuotaReached": "429",
     "HeadTooLarge": "431",
     "Crashed": "500",
     "Unavailable": "503",

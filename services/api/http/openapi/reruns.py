@@ -48,7 +48,7 @@ def path() -> dict[str, Any]:
         "rerun",
         "Run a job again, as it was or with other fields.",
         "submit",
-        ("KeyConflict", "NoSuchJob", *WITH_BODY, *USERS),
+        ("KeyConflict", "NoSuchJob", *WITH_BODY, *USERS, "JobQuotaReached"),
         {"201": created},
         description=ABOUT,
         parameters=[job_id(), KEY],

@@ -1,0 +1,1 @@
+"""Quotas for users: the limits and their use, as the launcher reports it."""
