@@ -82,7 +82,7 @@ def decrypt(keys: Keys, source: IO[bytes], target: IO[bytes]) -> None:
 
 
 class _Stream:
-    """What pyrage reads from and writes to, some KiB at a time.
+    """The source and target of pyrage, some KiB at a time.
 
     It keeps the first exception: pyrage ignores that of the last bytes written (its src/lib.rs
     drops a buffer without a flush), and encloses others in its own errors.

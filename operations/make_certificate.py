@@ -31,6 +31,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from shared.files import write_whole
 from shared.settings import EXIT_SETTING, BadSetting
+from shared.terminal import print_line
 
 AUTHORITY_DAYS = 3650
 SERVER_DAYS = 397
@@ -225,10 +226,10 @@ def main() -> int:
     try:
         made = make_certificate(Path(*sys.argv[1:2]), sys.argv[2:], datetime.now(UTC))
     except (BadSetting, OSError) as error:
-        print(f"docker-job certificate: {error}", file=sys.stderr)  # noqa: T201 - for operators
+        print_line(f"docker-job certificate: {error}", error=True)
         return EXIT_SETTING
     what = " and ".join(made) or "nothing: all is valid"
-    print(f"docker-job certificate: made {what}")  # noqa: T201 - for operators
+    print_line(f"docker-job certificate: made {what}")
     return 0
 
 
