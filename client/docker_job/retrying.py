@@ -13,6 +13,10 @@ MOST_SECONDS = 10.0
 LONGEST_WAIT_SECONDS = 60.0
 """Of a `Retry-After`: who is asked to wait longer gets the error."""
 
+RATE_TIMES = 10
+"""A 429 with a `Retry-After` is repeated so many times as often: many threads share a key's rate,
+and some of them come too late each time."""
+
 NOT_NOW = frozenset({429, 502, 503, 504})
 PASSING = frozenset({408, 425, 429})
 """Of 3xx and 4xx those that end no stream: all others would be the same again."""
@@ -40,7 +44,8 @@ def pause_before_retry(
     failure: Failure, failures: int, retries: int, *, repeatable: bool, chance: float
 ) -> float | None:
     """Return the seconds to wait before the request is repeated; None: it is not."""
-    if failures > retries:
+    named = failure.status == 429 and failure.retry_after is not None
+    if failures > (retries * RATE_TIMES if named else retries):
         return None
     if failure.status is not None and failure.status not in NOT_NOW:
         return None

@@ -42,6 +42,9 @@ from shared.runtime.failures import as_one, failures_of
 from shared.runtime.readiness import check
 from shared.runtime.service import Ports, Service, Sweep
 
+REMEMBER_CALLERS = "remember_callers"
+"""The name of a sweep, which is woken in this process alone: each counts what it refuses."""
+
 
 @dataclass(frozen=True)
 class Api:
@@ -95,9 +98,10 @@ def build(config: ApiConfig, ports: Ports, siblings: Siblings | None = None) -> 
             *_prune_sweeps(config, ports, feed),
             Sweep("number_changes", feed.number_changes, interval_seconds=NUMBER_SECONDS),
             Sweep(
-                "remember_callers",
+                REMEMBER_CALLERS,
                 CallerSweep(db, access.failures).remember_callers,
-                interval_seconds=SWEEP_SECONDS,
+                interval_seconds=600,
+                gather_seconds=SWEEP_SECONDS,
             ),
             Sweep("record_build", builds.record_build, interval_seconds=RECORD_SECONDS),
         ),
@@ -123,6 +127,7 @@ def _access(config: ApiConfig, ports: Ports, siblings: Siblings) -> Access:
         siblings.failures,
         siblings.proven,
         any_key=any_key.exists,
+        wake_sweep=ports.wakeups.event(REMEMBER_CALLERS).set,
     )
     return Access(ports.db, any_key, failures)
 

@@ -17,7 +17,7 @@ from services.api.keys.access import REMEMBER_SECONDS, make_key
 from services.api.keys.failures import ADDRESSES, SWEEP_SECONDS
 from services.api.keys.rates import AGENT_TIMES
 from services.api.processes.siblings import Siblings
-from services.api.service import Api, build
+from services.api.service import REMEMBER_CALLERS, Api, build
 from shared import tokens
 from shared.clock import VirtualClock
 from tests.integration.test_api_agent_groups import CountedDatabase
@@ -242,6 +242,42 @@ async def test_a_new_key_or_token_behind_a_guessers_address_waits_for_one_pass(
     await world.stage.sweep("remember_callers")
     assert (await world.http.get("/list", headers=behind(NAT, key))).status_code == 200
     print(f"a new key got through after {waited} s")
+
+
+async def test_the_first_refusal_starts_a_pass_at_once(flooded: Flooded) -> None:
+    """So a key that is first used in a flood waits for no interval."""
+    world, _ = flooded
+    woken = world.ports.wakeups.event(REMEMBER_CALLERS)
+    woken.clear()
+    await guess(world, AT_ONCE)
+    assert not woken.is_set()
+    await guess(world, 1)
+    assert woken.is_set()
+
+
+async def test_a_pass_that_fails_at_the_start_is_repeated(flooded: Flooded) -> None:
+    world, db = flooded
+    key = await a_key(world, "submit")
+    away = AwayAtFirst(db)
+    restarted = World(dataclasses.replace(world.ports, db=away), world.clock, world.config)
+    with pytest.raises(ConnectionError):
+        await restarted.stage.sweep(REMEMBER_CALLERS)
+    away.away = False
+    await restarted.stage.sweep(REMEMBER_CALLERS)
+    await guess(restarted, 100)
+    assert (await restarted.http.get("/list", headers=behind(NAT, key))).status_code == 200
+    await restarted.close()
+
+
+class AwayAtFirst(CountedDatabase):
+    """A database that cannot be reached until `away` is false."""
+
+    away = True
+
+    def connection(self) -> Any:
+        if self.away:
+            raise ConnectionError("away")
+        return super().connection()
 
 
 async def test_a_bootstrap_token_is_computed_and_needs_no_allowance(flooded: Flooded) -> None:

@@ -1,12 +1,13 @@
 """The address of a client, and who may write another one."""
 
+import tracemalloc
 from typing import Any
 
 import pytest
 from starlette.requests import Request
 
 from services.api.config import from_settings
-from services.api.http.addresses import Addresses
+from services.api.http.addresses import Addresses, _behind
 from services.api.keys.sites import is_loopback, site_of
 from shared.settings import BadSetting, Settings
 
@@ -40,6 +41,9 @@ SPOOFS: list[tuple[str, tuple[str, ...]]] = [
     ("10.0.1.5", (f"1.2.3.4,{GUESSER}, 10.0.2.7",)),  # two proxies
     ("::ffff:10.0.1.5", (f"1.2.3.4, ::ffff:{GUESSER}",)),  # a socket of both families
     ("2001:db8:1::5", (f"1.2.3.4, {GUESSER}",)),
+    ("10.0.1.5", ("1.2.3.4," * 1000 + GUESSER,)),  # longer than any chain of proxies
+    ("10.0.1.5", ("9" * 60_000, GUESSER)),
+    ("10.0.1.5", ("9" * 60_000 + f", {GUESSER}, 10.0.2.7",)),
 ]
 
 
@@ -61,13 +65,26 @@ def test_no_client_can_choose_its_address() -> None:
         "1.2.3.4, [::1",
         "1.2.3.4, é",
         "1.2.3.4, ²",
-        "1.2.3.4," * 1000,
+        "1" * 3000,
         "",
         " , ,",
     ],
 )
 def test_a_malformed_list_counts_as_the_proxys_own_request(malformed: str) -> None:
     assert address(configured(), "10.0.1.5", malformed) == "10.0.1.5"
+
+
+def test_what_is_cached_of_long_lists_is_bounded() -> None:
+    _behind.cache_clear()
+    addresses, tracked = configured(), 1024
+    tracemalloc.start()
+    for number in range(tracked):
+        long = "9" * 60_000 + f", 198.51.{number // 250}.{number % 250}"
+        address(addresses, "10.0.1.5", long)
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    print(f"{kept >> 10} KiB are kept of {tracked} lists of 60 kB")
+    assert kept < 4 << 20
 
 
 def test_without_proxies_and_for_other_headers_the_connection_counts() -> None:

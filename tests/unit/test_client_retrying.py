@@ -51,6 +51,14 @@ def test_retry_after_is_respected() -> None:
     assert retry(Failure(503, retry_after=7)) == pytest.approx(7.1)
 
 
+def test_a_rate_limit_that_names_its_time_outlasts_many_threads_with_one_key() -> None:
+    limited, full = Failure(429, retry_after=1), Failure(503, retry_after=1)
+    assert [retry(limited, count) is None for count in (4, 30, 31)] == [False, False, True]
+    assert retry(limited, retries=0) is None
+    assert retry(full, 4) is None
+    assert retry(Failure(429), 4) is None, "a quota of jobs, which names no time"
+
+
 def test_who_is_asked_to_wait_longer_than_a_minute_gets_the_error() -> None:
     assert retry(Failure(429, retry_after=61)) is None
 

@@ -19,9 +19,10 @@ class AsyncClient(FollowingCalls, ReportCalls, KeyCalls):
     *url*, *key*: default to DOCKER_JOB_URL and DOCKER_JOB_KEY (or DOCKER_JOB_KEY_FILE), then to
     the context in use (or the *context* of that name), then to http://127.0.0.1:8000 without a
     key. *timeout*: the longest wait for an answer, in seconds; streams have none. *retries*: how
-    often a request is sent again after a lost connection, a 429, 502, 503 or 504. *insecure*:
-    send the key over plain HTTP to another machine. *cacert*: a file with the authorities that are
-    trusted for the API, in PEM, in place of the system's.
+    often a request is sent again after a lost connection, a 429, 502, 503 or 504 (ten times as
+    often after a 429 that names the time to wait). *insecure*: send the key over plain HTTP to
+    another machine. *cacert*: a file with the authorities that are trusted for the API, in PEM,
+    in place of the system's.
     """
 
     def __init__(

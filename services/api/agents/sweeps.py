@@ -34,8 +34,19 @@ class CallerSweep:
 
     async def remember_callers(self) -> None:
         """Load the valid keys, the live attempts and the agents' files."""
-        if not self.failures.must_learn():
+        if not self.failures.must_learn:
             return
+        self.failures.must_learn = False  # who is refused from now on needs another pass
+        try:
+            right = await self._load()
+        except BaseException:
+            self.failures.must_learn = True
+            raise
+        for start in range(0, len(right), AT_ONCE):
+            self.failures.remember(right[start : start + AT_ONCE])
+            await asyncio.sleep(0)  # requests go on in between
+
+    async def _load(self) -> list[bytes]:
         async with self.db.connection() as conn:
             keys = await key_store.find_hashes(conn, MOST_PROVEN)
             attempts = await store.find_live(conn, MOST_PROVEN)
@@ -43,6 +54,4 @@ class CallerSweep:
         right = [each.encode() for each in builds] + keys
         right += [each.token_hash for each in attempts if each.token_hash]
         right += [name_of(each.instance_id) for each in attempts if each.instance_id]
-        for start in range(0, len(right), AT_ONCE):
-            self.failures.remember(right[start : start + AT_ONCE])
-            await asyncio.sleep(0)  # requests go on in between
+        return right

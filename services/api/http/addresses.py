@@ -23,7 +23,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 FORWARDED_FOR = b"x-forwarded-for"
 MOST_CHARACTERS = 2000
-"""A longer list is not read: no chain of proxies has so many."""
+"""Of a list its right end is read: no chain of proxies writes more, but a client may have."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Addresses:
         if not self.proxies:
             return _canonical(peer)
         lists = [value for name, value in request.scope["headers"] if name == FORWARDED_FOR]
-        return _behind(peer, b",".join(lists), self.proxies)
+        return _behind(peer, _right_end(b",".join(lists)), self.proxies)
 
 
 def read_proxies(settings: Settings) -> tuple[Network, ...]:
@@ -63,12 +63,19 @@ def _canonical(text: str) -> str:
     return text if found is None else str(found)
 
 
+def _right_end(forwarded: bytes) -> bytes:
+    """Return the last whole items of a list: a client cannot hide its address behind a long one."""
+    if len(forwarded) <= MOST_CHARACTERS:
+        return forwarded
+    return forwarded[-MOST_CHARACTERS:].partition(b",")[2]
+
+
 @functools.lru_cache(maxsize=1024)  # a client sends the same list each time
 def _behind(peer: str, forwarded: bytes, proxies: tuple[Network, ...]) -> str:
     """Return the right-most address that is no proxy; *peer* if the list is malformed."""
     found = read_address(peer)
     own = peer if found is None else str(found)
-    if found is None or not _is_in(found, proxies) or len(forwarded) > MOST_CHARACTERS:
+    if found is None or not _is_in(found, proxies):
         return own
     last = own
     for text in reversed(forwarded.decode("latin-1").split(",")):

@@ -6,9 +6,10 @@ to be right. Genuine callers share addresses with others (a NAT, a proxy), so:
 
 - What was found to be right once is remembered, in all processes of the API (`proven`), and is
   never refused for its address: keys and tokens have limits of their own.
-- After a restart, and while addresses are over their limit, a sweep remembers all that is right
+- After a restart, and as soon as an address is over its limit, a sweep remembers all that is right
   (`agents/sweeps.py`), by few queries each `SWEEP_SECONDS`, however many guesses come. So a genuine
-  caller that is not known yet is refused for that time at most, and is asked to try again then.
+  caller that is newer than the last pass is refused for that time at most, and is asked to try
+  again then.
 - A bootstrap token needs no look-up: it is computed.
 
 All addresses together have `ADDRESSES` times the limit of one: a guesser with a whole network gains
@@ -47,6 +48,7 @@ class Failures:
         proven: SharedTable,
         *,
         any_key: Callable[[], Awaitable[bool]],
+        wake_sweep: Callable[[], None],
     ) -> None:
         self.rate = rate
         self._seconds = seconds
@@ -56,7 +58,9 @@ class Failures:
         together = rate.times(ADDRESSES)
         whose = f"failed calls: {_ALL} together, {ADDRESSES} times the settings"
         self._all = RateLimit(together, whose, "FAILURES", seconds, counts)
-        self._must_learn = True
+        self._wake_sweep = wake_sweep
+        self.must_learn = True
+        """Whether genuine callers may have been refused since the sweep's last pass began."""
 
     @contextlib.asynccontextmanager
     async def looking_up(self, address: str, proof: bytes, share: str = "") -> AsyncIterator[None]:
@@ -90,7 +94,8 @@ class Failures:
         except TooMany as error:
             if is_loopback(address) and not await self._any_key():
                 return
-            self._must_learn = True
+            self.must_learn = True
+            self._wake_sweep()
             error.wait_seconds = max(error.wait_seconds, SWEEP_SECONDS)
             raise
 
@@ -99,11 +104,6 @@ class Failures:
         for each in proofs:
             if self._proven.read(each) is None:
                 self._proven.write(each, self._seconds())
-
-    def must_learn(self) -> bool:
-        """Return whether genuine callers may have been refused since this was called last."""
-        must, self._must_learn = self._must_learn, False
-        return must
 
     def _count_back(self, address: str, share: str) -> None:
         self._each.give_back(site_of(address) + share)
