@@ -9,6 +9,7 @@ from asyncpg import RaiseError
 from services.api.keys.access import REMEMBER_SECONDS
 from shared.clock import VirtualClock
 from tests.support.api.api_world import World, message_of
+from tests.support.api.event_stream import following, serving
 
 ADDRESS = "127.0.0.1"
 DAY = 86_400
@@ -46,6 +47,17 @@ async def test_a_key_made_over_http_works_at_once_and_its_text_is_shown_once(wor
     for key in (admin, ci):
         assert key["key"].rpartition("_")[2] not in listed.text
         assert key["key"].rpartition("_")[2] not in repr(await trail(world, admin["key"]))
+
+
+async def test_a_stream_without_a_key_ends_before_its_next_part_once_there_is_one(
+    world: World,
+) -> None:
+    async with serving(world) as http, following(http) as events:
+        await events.begun()
+        admin = await make(world, name="me", scope="admin")
+        await world.http.post("/schedule", json=BODY, headers=bearer(admin["key"]))
+        with pytest.raises(EOFError):
+            await events.upcoming()
 
 
 async def test_the_first_key_and_the_last_one_are_an_admins(world: World) -> None:
