@@ -37,6 +37,7 @@ async def trail(world: World, by: str, query: str = "") -> list[dict[str, Any]]:
 
 async def test_a_key_made_over_http_works_at_once_and_its_text_is_shown_once(world: World) -> None:
     admin = await make(world, name="me", scope="admin")
+    world.clock.advance(1)  # keys are listed in the order of their times
     ci = await make(world, admin["key"], name="ci", project="data")
     assert (ci["scope"], ci["project"], ci["prefix"]) == ("submit", "data", ci["key"].split("_")[1])
     posted = await world.http.post("/schedule", json=BODY, headers=bearer(ci["key"]))
@@ -84,6 +85,18 @@ async def test_two_admins_who_revoke_each_other_leave_one(world: World) -> None:
         world.http.delete(f"/keys/{two['prefix']}", headers=bearer(one["key"])),
     )
     assert sorted(each.status_code for each in answers) == [204, 409]
+
+
+async def test_a_new_key_never_has_the_prefix_of_another_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though chance gives it again: its audit entries could not be told from the other's."""
+    admin = await make(world, name="me", scope="admin")
+    chance = iter([admin["prefix"], "a" * 64, "0badcafe", "b" * 64])
+    monkeypatch.setattr("services.api.keys.access.secrets.token_hex", lambda _: next(chance))
+    ci = await make(world, admin["key"], name="ci")
+    assert ci["prefix"] == "0badcafe"
+    assert (await world.http.get("/keys", headers=bearer(admin["key"]))).status_code == 200
 
 
 @pytest.mark.parametrize(
