@@ -232,6 +232,23 @@ async def test_old_entries_go_after_their_days_if_a_setting_says_so(
         await keeping.close()
 
 
+async def test_pruning_goes_on_though_our_clock_is_ahead_of_the_databases(
+    world: World, clock: VirtualClock
+) -> None:
+    """With the fewest days, entries at the edge are too young for the table's trigger."""
+    for age in ("31 days", "30 days -1 hours"):
+        await world.stage.rows(
+            f"""INSERT INTO audit (at, action, address)
+            VALUES (now() - interval '{age}', 'job.cancel', '') RETURNING id"""
+        )
+    [found] = await world.stage.rows("SELECT now() AS now")
+    clock.advance((found["now"] - clock.now()).total_seconds() + 7200)
+    keeping = world.again(KEEP_AUDIT_DAYS="30")
+    await keeping.stage.sweep("prune_audit")
+    await keeping.close()
+    assert len(await world.stage.rows("SELECT id FROM audit")) == 1
+
+
 async def test_a_key_of_an_earlier_release_is_of_the_default_project(
     world: World, clock: VirtualClock
 ) -> None:
