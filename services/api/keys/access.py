@@ -88,8 +88,10 @@ class Access:
         )
 
     async def is_refused(self, bearer: str | None, address: str) -> bool:
-        """Return whether a caller who was admitted is so no longer: its key was revoked, or it has
-        none and the first one was made. False while the database cannot be asked.
+        """Return whether a caller who was admitted is so no longer.
+
+        Its key was revoked, or it has none and the first one was made. False while the database
+        cannot be asked.
         """
         try:
             if bearer is None:
