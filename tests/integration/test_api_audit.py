@@ -9,6 +9,7 @@ from asyncpg import RaiseError
 from services.api.keys.access import REMEMBER_SECONDS
 from shared.clock import VirtualClock
 from tests.support.api.api_world import World, message_of
+from tests.support.api.event_stream import following, serving
 
 ADDRESS = "127.0.0.1"
 DAY = 86_400
@@ -36,6 +37,7 @@ async def trail(world: World, by: str, query: str = "") -> list[dict[str, Any]]:
 
 async def test_a_key_made_over_http_works_at_once_and_its_text_is_shown_once(world: World) -> None:
     admin = await make(world, name="me", scope="admin")
+    world.clock.advance(1)  # keys are listed in the order of their times
     ci = await make(world, admin["key"], name="ci", project="data")
     assert (ci["scope"], ci["project"], ci["prefix"]) == ("submit", "data", ci["key"].split("_")[1])
     posted = await world.http.post("/schedule", json=BODY, headers=bearer(ci["key"]))
@@ -46,6 +48,17 @@ async def test_a_key_made_over_http_works_at_once_and_its_text_is_shown_once(wor
     for key in (admin, ci):
         assert key["key"].rpartition("_")[2] not in listed.text
         assert key["key"].rpartition("_")[2] not in repr(await trail(world, admin["key"]))
+
+
+async def test_a_stream_without_a_key_ends_before_its_next_part_once_there_is_one(
+    world: World,
+) -> None:
+    async with serving(world) as http, following(http) as events:
+        await events.begun()
+        admin = await make(world, name="me", scope="admin")
+        await world.http.post("/schedule", json=BODY, headers=bearer(admin["key"]))
+        with pytest.raises(EOFError):
+            await events.upcoming()
 
 
 async def test_the_first_key_and_the_last_one_are_an_admins(world: World) -> None:
@@ -72,6 +85,18 @@ async def test_two_admins_who_revoke_each_other_leave_one(world: World) -> None:
         world.http.delete(f"/keys/{two['prefix']}", headers=bearer(one["key"])),
     )
     assert sorted(each.status_code for each in answers) == [204, 409]
+
+
+async def test_a_new_key_never_has_the_prefix_of_another_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though chance gives it again: its audit entries could not be told from the other's."""
+    admin = await make(world, name="me", scope="admin")
+    chance = iter([admin["prefix"], "a" * 64, "0badcafe", "b" * 64])
+    monkeypatch.setattr("services.api.keys.access.secrets.token_hex", lambda _: next(chance))
+    ci = await make(world, admin["key"], name="ci")
+    assert ci["prefix"] == "0badcafe"
+    assert (await world.http.get("/keys", headers=bearer(admin["key"]))).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -205,6 +230,23 @@ async def test_old_entries_go_after_their_days_if_a_setting_says_so(
         await keeping.stage.sweep("prune_audit")
         assert len(await world.stage.rows("SELECT * FROM audit")) == left, days
         await keeping.close()
+
+
+async def test_pruning_goes_on_though_our_clock_is_ahead_of_the_databases(
+    world: World, clock: VirtualClock
+) -> None:
+    """With the fewest days, entries at the edge are too young for the table's trigger."""
+    await world.stage.rows(
+        """INSERT INTO audit (at, action, address)
+        SELECT now() - days * interval '1 day', 'job.cancel', '' FROM unnest('{31,29.9}'::float[])
+            AS aged (days)"""
+    )
+    [found] = await world.stage.rows("SELECT now() AS now")
+    clock.advance((found["now"] - clock.now()).total_seconds() + 7200)
+    keeping = world.again(KEEP_AUDIT_DAYS="30")
+    await keeping.stage.sweep("prune_audit")
+    await keeping.close()
+    assert len(await world.stage.rows("SELECT id FROM audit")) == 1
 
 
 async def test_a_key_of_an_earlier_release_is_of_the_default_project(

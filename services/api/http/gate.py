@@ -56,7 +56,7 @@ class Gate:
             if not checks_project:
                 await self._check_project(request, caller)
             response = await endpoint(request)
-            if isinstance(response, StreamingResponse) and bearer is not None:
+            if isinstance(response, StreamingResponse):
                 parts = response.body_iterator
                 response.body_iterator = self._while_valid(bearer, address, parts)
             return response
@@ -64,11 +64,14 @@ class Gate:
         return guarded
 
     async def _while_valid(
-        self, bearer: str, address: str, parts: AsyncIterable[Content]
+        self, bearer: str | None, address: str, parts: AsyncIterable[Content]
     ) -> AsyncIterator[Content]:
-        """Pass on the parts of an answer; end it before the next one once the key is revoked."""
+        """Pass on the parts of an answer; end it before the next one once the key is revoked.
+
+        One that began while there was no key ends once there is one.
+        """
         async for part in parts:
-            if await self.access.is_revoked(bearer, address):
+            if await self.access.is_refused(bearer, address):
                 return
             yield part
 

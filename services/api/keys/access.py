@@ -87,9 +87,15 @@ class Access:
             key=key.prefix, name=key.name, scope=key.scope, project=key.project, address=address
         )
 
-    async def is_revoked(self, bearer: str, address: str) -> bool:
-        """Return whether a key that was right is so no longer; False while nobody can be asked."""
+    async def is_refused(self, bearer: str | None, address: str) -> bool:
+        """Return whether a caller who was admitted is so no longer.
+
+        Its key was revoked, or it has none and the first one was made. False while the database
+        cannot be asked.
+        """
         try:
+            if bearer is None:
+                return await self.has_keys()
             await self._find(bearer, address)
         except (Denied, TooMany):
             return True

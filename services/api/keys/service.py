@@ -9,9 +9,9 @@ from services.api.audit import acts
 from services.api.audit.acts import Actor
 from services.api.audit.store import add_act
 from services.api.keys import store as key_store
-from services.api.keys.access import Access, make_key
+from services.api.keys.access import Access, NewKey, make_key
 from services.api.keys.store import ApiKey
-from shared.postgres.pool import Database
+from shared.postgres.pool import Database, Transaction
 
 
 class NoSuchKey(Exception):
@@ -62,7 +62,6 @@ class KeyService:
 
     async def create(self, wanted: WantedKey, actor: Actor) -> CreatedKey:
         """Make a key. Raises `KeyNeeded` if the first key over HTTP is no admin's."""
-        new = make_key()
         async with self.db.transaction() as tx:
             await key_store.lock_keys(tx)
             first = not await key_store.any_key(tx.conn)
@@ -71,9 +70,7 @@ class KeyService:
                     f"scope is {wanted.scope}: the first key must have the scope admin, since from "
                     "then on only an admin key makes further ones"
                 )
-            await key_store.insert_key(
-                tx, new.prefix, wanted.name, wanted.scope, new.hashed, wanted.project
-            )
+            new = await _insert_new(tx, wanted)
             await add_act(tx, actor, "key.create", subject=new.prefix)
         self._changed(new.prefix)
         if self.access is not None:
@@ -114,6 +111,16 @@ class KeyService:
     def _changed(self, prefix: str) -> None:
         if self.access is not None:
             self.access.forget(prefix)
+
+
+async def _insert_new(tx: Transaction, wanted: WantedKey) -> NewKey:
+    """Make and store a key. Its prefix of 32 random bits is another one's once in a long while."""
+    while True:
+        new = make_key()
+        if await key_store.insert_key(
+            tx, new.prefix, wanted.name, wanted.scope, new.hashed, wanted.project
+        ):
+            return new
 
 
 def _listed(key: ApiKey) -> ListedKey:

@@ -24,7 +24,7 @@ class ApiKey(Struct, frozen=True, kw_only=True):
 INSERT_KEY = """
 WITH new AS (
     INSERT INTO api_keys (prefix, name, scope, key_hash, created_at) VALUES ($1, $2, $3, $4, $5)
-    RETURNING prefix
+    ON CONFLICT DO NOTHING RETURNING prefix
 )
 INSERT INTO key_projects (prefix, project) SELECT prefix, $6 FROM new
 """
@@ -37,9 +37,10 @@ async def insert_key(
     scope: str,
     key_hash: bytes,
     project: str = DEFAULT_PROJECT,
-) -> None:
-    """Store a new key's hash."""
-    await tx.conn.execute(INSERT_KEY, prefix, name, scope, key_hash, tx.now, project)
+) -> bool:
+    """Store a new key's hash; return False if there is a key with this prefix already."""
+    result = await tx.conn.execute(INSERT_KEY, prefix, name, scope, key_hash, tx.now, project)
+    return bool(result == "INSERT 0 1")
 
 
 _KEYS = """
