@@ -12,7 +12,9 @@ from starlette.routing import Route
 
 from services.api.jobs import stats, totals
 from services.api.jobs.costs import WASTED
-from services.api.keys.access import REMEMBER_SECONDS
+from services.api.keys import store as key_store
+from services.api.keys.access import REMEMBER_SECONDS, make_key
+from shared.clock import VirtualClock
 from shared.postgres.pool import connect
 from tests.integration.test_api_keys import revoke
 from tests.support.api.api_world import World, message_of
@@ -430,16 +432,48 @@ async def test_a_repeated_rerun_gets_the_first_answer_though_the_old_job_is_remo
     assert (await scene.call(other, "POST", path, headers=once)).status_code == 404
 
 
-async def test_a_row_of_the_release_before_answers_no_key(scene: Scene) -> None:
-    """It does not have whose it is."""
-    async with scene.world.ports.db.connection() as conn:
-        await conn.execute(
-            """INSERT INTO idempotency_keys (key, body_hash, job_id, answer, created_at)
-            VALUES ('old', '', $1, '{"id": 1}', now())""",
-            scene.done[THEIRS],
-        )
-    answer = await scene.post(scene.keys[OURS, "submit"], OURS, headers={"Idempotency-Key": "old"})
-    assert (answer.status_code, answer.json()["project"]) == (201, OURS)
+async def test_a_row_of_the_release_before_answers_keys_of_the_default_project_alone(
+    world: World,
+) -> None:
+    """It does not have whose it is, and all jobs of that release are of that project."""
+    once = {"Idempotency-Key": "old"}
+    body = {"docker_image": "alpine", "scheduled_for": "+1h"}
+    keys = {}
+    for project in ("default", OURS):
+        keys[project] = make_key()
+        async with world.ports.db.transaction() as tx:
+            await key_store.insert_key(
+                tx, keys[project].prefix, project, "submit", keys[project].hashed, project
+            )
+    headers = {each: {"Authorization": f"Bearer {keys[each].text}", **once} for each in keys}
+    first = await world.http.post("/schedule", json=body, headers=headers["default"])
+    # As the release before has written it; it had no columns for whose the job is.
+    await world.stage.rows(
+        "UPDATE idempotency_keys SET key = 'old', created_at = created_at + interval '1 s' "
+        "RETURNING 1"
+    )
+    again = await world.http.post("/schedule", json=body, headers=headers["default"])
+    assert (again.status_code, again.json()) == (201, first.json()), "no second job"
+    other = await world.http.post("/schedule", json=body, headers=headers[OURS])
+    assert other.json()["id"] != first.json()["id"], "of another project: a job of its own"
+    changed = body | {"docker_image": "debian"}
+    new = await world.http.post("/schedule", json=changed, headers=headers["default"])
+    assert (new.status_code, new.json()["id"]) == (201, other.json()["id"] + 1)
+
+
+async def test_a_row_of_a_caller_without_a_key_answers_no_key(
+    world: World, clock: VirtualClock
+) -> None:
+    once = {"Idempotency-Key": "old"}
+    body = {"docker_image": "alpine", "scheduled_for": "+1h"}
+    first = await world.http.post("/schedule", json=body, headers=once)
+    clock.advance(10)
+    key = make_key()
+    async with world.ports.db.transaction() as tx:
+        await key_store.insert_key(tx, key.prefix, "me", "submit", key.hashed)
+    headers = {"Authorization": f"Bearer {key.text}", **once}
+    again = await world.http.post("/schedule", json=body, headers=headers)
+    assert again.json()["id"] != first.json()["id"]
 
 
 # -- sums of removed jobs

@@ -18,8 +18,7 @@ class KeptAnswer(Struct, frozen=True):
 def kept_as(key: str, api_key: str | None) -> str:
     """Return under what *key* is kept: apart for each API key (its prefix), and for none.
 
-    The header has no control character, so no caller can give what another's is kept as. A row of a
-    release before has no API key: it answers who gives none.
+    The header has no control character, so no caller can give what another's is kept as.
     """
     return key if api_key is None else f"{api_key}\n{key}"
 
@@ -45,6 +44,25 @@ FIND_KEY = "SELECT body_hash, job_id, answer FROM idempotency_keys WHERE key = $
 async def find_key(conn: Connection, key: str) -> KeptAnswer | None:
     """Find the first answer to *key*."""
     row = await conn.fetchrow(FIND_KEY, key)
+    return None if row is None else KeptAnswer(row["body_hash"], row["job_id"], row["answer"])
+
+
+# While there are API keys only the release before keeps a row without one: it did not yet record
+# whose it was, and its callers and jobs are all of the default project.
+FIND_KEY_OF_RELEASE_BEFORE = """
+SELECT body_hash, job_id, answer FROM idempotency_keys
+WHERE key = $1 AND body_hash = $2 AND created_at > (SELECT min(created_at) FROM api_keys)
+"""
+
+
+async def find_key_of_release_before(
+    conn: Connection, key: str, body_hash: bytes
+) -> KeptAnswer | None:
+    """Find the first answer to *key* and that body, given by an earlier release to an API key.
+
+    So a request that is repeated across the upgrade schedules no second job.
+    """
+    row = await conn.fetchrow(FIND_KEY_OF_RELEASE_BEFORE, key, body_hash)
     return None if row is None else KeptAnswer(row["body_hash"], row["job_id"], row["answer"])
 
 

@@ -31,6 +31,7 @@ from services.api.submission.job_quotas import JobQuotaReached, find_refused
 from services.api.submission.json_body import BadRequest
 from services.api.submission.request import JobRequest
 from shared.crash_points import Points
+from shared.events.requirements import DEFAULT_PROJECT
 from shared.messaging.store import RELAY
 from shared.postgres.pool import Connection, Database
 from shared.postgres.wakeups import Wakeups
@@ -128,6 +129,8 @@ class Intake:
         with self._shares.holding(caller.key):
             async with self._db.connection() as conn:
                 kept = await keys.find_key(conn, kept_as)
+                if kept is None and caller.key is not None and caller.project == DEFAULT_PROJECT:
+                    kept = await keys.find_key_of_release_before(conn, key, body_hash)
             if kept is None:
                 submission = Submission([await read()], trace, caller, rerun_of)
                 kept = await self._claim(kept_as, body_hash, submission)
