@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from shared.events.quotas import Limits, Use
 from shared.quota_settings import UNKNOWN_PRICE, Kind, Owner, Quotas, setting_of
 
-RETRY = timedelta(minutes=5)
+RETRY = timedelta(minutes=10)
 """A held launch is tried again after this time, if nothing has made room for it before."""
 
 HOUR = 3600.0

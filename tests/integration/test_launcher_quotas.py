@@ -3,13 +3,14 @@
 import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from services.launcher.config import LauncherConfig
+from services.launcher.quotas import RETRY
 from services.launcher.service import build
 from shared.clock import VirtualClock
 from shared.compute.port import NoCapacity, QuotaReached, Unknown
@@ -199,7 +200,7 @@ async def test_a_held_launch_says_which_quota_and_goes_on_as_soon_as_one_ends(
         "the deployment has 2 of 2 live instances (DOCKER_JOB_QUOTA_INSTANCES)"
     }
     assert {each.reason for each in delays} == {"quota_reached"}
-    assert await stage.sweep(LAUNCH) == START + timedelta(minutes=5)  # nothing spins
+    assert await stage.sweep(LAUNCH) == START + RETRY  # nothing spins
     await end(stage, cloud, 1)
     due = await stage.rows("SELECT job_id FROM launches WHERE state = 'wanted' AND due_at <= now()")
     rows = await stage.rows("SELECT job_id, due_at FROM launches WHERE state = 'wanted'")

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from services.api.submission.job_quotas import decide_refused
-from services.launcher.quotas import Need, Usage, day_of, decide_admission
+from services.launcher.quotas import RETRY, Need, Usage, day_of, decide_admission
 from shared.events.quotas import Limits
 from shared.quota_settings import Quotas, read_quotas
 from shared.settings import BadSetting, Settings
@@ -138,7 +138,7 @@ def test_a_hold_names_the_limit_what_is_used_and_the_setting(
     [hold] = decide_admission([asked], {"1f2e3d4c": used}, quotas, NOON)
     assert hold is not None
     assert hold.message == message
-    assert hold.until == (MIDNIGHT if "usd_per_day" in limits else NOON + timedelta(minutes=5))
+    assert hold.until == (MIDNIGHT if "usd_per_day" in limits else NOON + RETRY)
 
 
 def test_a_day_is_one_of_utc() -> None:
