@@ -43,7 +43,8 @@ FROM (
     FROM (
         SELECT created_by, vcpus, began_at, ends_by, least_seconds, cost_usd, ended AS ended_at,
             ended IS NULL AS live, coalesce(hourly_usd, $4::float8) / 3600 AS price,
-            extract(epoch FROM $1::timestamptz - greatest(began_at, $2))::float8 AS so_far,
+            greatest(extract(epoch FROM $1::timestamptz - greatest(began_at, $2))::float8, 0)
+                AS so_far,
             extract(epoch FROM least(ends_by, $3::timestamptz) - greatest(began_at, $2))::float8
                 AS at_most,
             extract(epoch FROM ended - began_at)::float8 AS life,
