@@ -107,8 +107,8 @@ def _hold(need: Need, key: str | None, used: Usage, quotas: Quotas, now: datetim
 
 def _vcpus(need: Need, who: str, used: Usage, limit: int) -> str:
     if need.vcpus > limit:
-        return f"it needs {need.vcpus} vCPUs, and {who}'s quota is {limit}"
-    return f"{who} has {used.vcpus} of {limit} vCPUs in use, and it needs {need.vcpus}"
+        return f"it needs up to {need.vcpus} vCPUs, and {who}'s quota is {limit}"
+    return f"{who} has {used.vcpus} of {limit} vCPUs in use, and it needs up to {need.vcpus}"
 
 
 def _dollars(

@@ -269,8 +269,8 @@ async def test_vcpus_are_those_of_the_instances_and_a_launch_that_never_fits_say
         await stage.sweep(LAUNCH)
     assert await used(stage) == (2, 8)
     assert {each.job_id: each.message for each in await stage.published(LaunchDelayed)} == {
-        1: "it needs 16 vCPUs, and the deployment's quota is 8 (DOCKER_JOB_QUOTA_VCPUS)",
-        3: "the deployment has 6 of 8 vCPUs in use, and it needs 4 (DOCKER_JOB_QUOTA_VCPUS)",
+        1: "it needs up to 16 vCPUs, and the deployment's quota is 8 (DOCKER_JOB_QUOTA_VCPUS)",
+        3: "the deployment has 6 of 8 vCPUs in use, and it needs up to 4 (DOCKER_JOB_QUOTA_VCPUS)",
     }
 
 
