@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from services.launcher.quotas import RETRY
 from shared.clock import VirtualClock
@@ -18,6 +19,7 @@ from tests.integration.test_launcher_quotas import (
     end,
     last_delay,
     requested,
+    terminated,
     used,
     with_quotas,
 )
@@ -141,3 +143,24 @@ async def test_a_launch_without_an_answer_counts_past_its_time_limit(
     await stage.sweep(LAUNCH)  # now it does
     await stage.sweep(LAUNCH)
     assert len(cloud.instances) == 1
+
+
+@pytest.mark.parametrize("limits", [{"instances": 1}, {"vcpus": 2}, {"usd_per_day": 13}])
+async def test_a_replacement_beside_an_interrupted_instance_goes_on_with_its_end(
+    ports: Ports, cloud: ScriptedCompute, limits: dict[str, float]
+) -> None:
+    """The instance before it takes the whole quota: the replacement waits for it, no longer."""
+    cloud.highest_price_usd = cloud.hourly_price_usd = 1
+    stage = a_stage(ports, cloud, with_quotas(**limits))
+    await stage.deliver(requested(1, hours=24))
+    await stage.sweep(LAUNCH)
+    await stage.deliver(replace(requested(1, hours=24), attempt=2))
+    await stage.sweep(LAUNCH)
+    assert (await last_delay(stage)).attempt == 2
+    [row] = await stage.rows("SELECT instance_id FROM charges")
+    cloud.end(row["instance_id"])
+    await stage.deliver(terminated(stage, 1, row["instance_id"]))
+    await stage.sweep("release_held")
+    await stage.sweep(LAUNCH)
+    launched = [(each.job_id, each.attempt) for each in await stage.published(InstanceLaunched)]
+    assert launched == [(1, 1), (1, 2)]

@@ -98,8 +98,10 @@ def test_an_unknown_price_counts_as_the_setting_says(unknown: float, *, fits: bo
             {"vcpus": 8},
             Usage(),
             need("1f2e3d4c", vcpus=16),
-            "it needs up to 16 vCPUs, and API key 1f2e3d4c's quota is 8 "
-            "(DOCKER_JOB_KEY_QUOTA_VCPUS)",
+            (
+                "it needs up to 16 vCPUs, and API key 1f2e3d4c's quota is 8 "
+                "(DOCKER_JOB_KEY_QUOTA_VCPUS)"
+            ),
         ),
         (
             {"usd_per_day": 50},
