@@ -28,9 +28,10 @@ def close_new_files() -> None:
 def make_private_dir(path: Path) -> None:
     """Create `path` (and its parents) unless it exists; an existing one keeps mode and owner.
 
-    As root the new directory may be passed through but not listed by others: the embedded Postgres
-    runs as another user there and must reach its own part. The files inside have mode 0600. Raises
-    `DataDirError` for a directory that users share, such as /tmp, whose mode is not ours to change.
+    As root a new directory may be passed through, but not listed, by its group: that of the user of
+    the embedded Postgres (`ServerUser.admit`), which must reach its own part. The files inside have
+    mode 0600. Raises `DataDirError` for a directory that users share, such as /tmp, whose mode is
+    not ours to change.
     """
     if not path.is_dir():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,7 +78,7 @@ def _paths(data_dir: Path) -> Iterator[Path]:
 
 
 def _dir_mode() -> int:
-    return 0o711 if os.geteuid() == 0 else 0o700
+    return 0o710 if os.geteuid() == 0 else 0o700
 
 
 def refuse_without(data_dir: Path, needed: Path, what: str) -> None:

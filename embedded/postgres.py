@@ -196,6 +196,7 @@ class EmbeddedPostgres:
 
     def _start_server(self, bin_dir: Path, user: ServerUser) -> None:
         pgdata, log_file = self._cluster.pgdata, self._cluster.log_file
+        user.admit(self._cluster.directory.parent, self._cluster.directory)
         if not pgdata.exists():
             self._cluster.make(bin_dir, user)
         make_socket_dir(self._socket_dir, user)

@@ -2,8 +2,8 @@
 
 Postgres refuses to run as root (a bug in it would be a bug with every right), so as root it runs as
 an unprivileged user. That user must reach the binaries and the cluster, and either may be under a
-directory closed to it (a clone in /root). No parent directory is ever opened for it: it gets one
-capability, to pass directories, by util-linux' `setpriv`.
+directory closed to it (a clone in /root). The data directory is open to its group alone, to be
+passed; for any other parent it gets one capability, to pass directories, by util-linux' `setpriv`.
 """
 
 import hashlib
@@ -88,6 +88,15 @@ class ServerUser:
         if self.switch:
             for path in paths:
                 os.chown(path, self.uid, self.gid)
+
+    def admit(self, *directories: Path) -> None:
+        """Let this user's group pass those of `directories` that a group may pass, mode 0710.
+
+        So no other user may, and the server needs no capability for them.
+        """
+        for path in directories if self.switch else ():
+            if stat.S_IMODE(path.stat().st_mode) == 0o710:
+                os.chown(path, -1, self.gid)
 
     def spawn(self, command: Sequence[str | Path], output: IO[bytes]) -> subprocess.Popen[bytes]:
         """Start `command` as this user, in its own session: no terminal's signal reaches it."""

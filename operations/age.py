@@ -3,9 +3,9 @@
     age-keygen -o backup.key                          a key; its second line is the public one
     age --decrypt -i backup.key today.backup          without docker-job
 
-Of the format (https://github.com/C2SP/C2SP/blob/main/age.md) this has what backups need: X25519
-keys, and the payload in chunks of 64 KiB, each authenticated with its number, the last one marked.
-So a file that was altered, cut off or extended is noticed. The primitives are `cryptography`'s.
+`pyrage`, the binding of `rage` (https://github.com/woodruffw/pyrage), implements the format
+(https://github.com/C2SP/C2SP/blob/main/age.md): each 64 KiB are authenticated with their number and
+whether they are the last, so a file that was altered, cut off or extended is noticed.
 
     python -m operations.age encrypt|decrypt          for deploy/backup.sh
 
@@ -13,33 +13,17 @@ reads a line with the keys in base64, then the content, and writes the result to
 """
 
 import base64
-import binascii
-import hashlib
-import hmac
-import os
 import sys
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Callable, Sequence
 from typing import IO
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+import pyrage  # type: ignore[import-untyped]
 
-from operations.bech32 import NotBech32, bech32_decoded
 from shared.terminal import print_line
 
 MAGIC = b"age-encryption.org/v1\n"
-CHUNK_BYTES = 64 << 10
-TAG_BYTES = 16
-FILE_KEY_BYTES = 16
-NONCE_BYTES = 16
 HEADER_BYTES = 64 << 10
-"""A longer header is none."""
-
-_NO_NONCE = bytes(12)  # of keys that encrypt once
+"""A longer header is none: pyrage's time grows with the square of its length [tried: 62 s a MB]."""
 
 
 class AgeError(Exception):
@@ -53,8 +37,8 @@ class Keys:
     """
 
     def __init__(self, text: str) -> None:
-        self.identities: list[X25519PrivateKey] = []
-        self.recipients: list[bytes] = []
+        self.identities: list[pyrage.x25519.Identity] = []
+        self.recipients: list[pyrage.x25519.Recipient] = []
         for number, line in enumerate(map(str.strip, text.splitlines()), start=1):
             if line and not line.startswith("#"):
                 self._add(number, line)
@@ -63,18 +47,15 @@ class Keys:
 
     def _add(self, number: int, line: str) -> None:
         try:
-            kind, raw = bech32_decoded(line)
-        except NotBech32:
-            kind, raw = "", b""
-        if len(raw) != 32 or kind not in ("age", "age-secret-key-"):
+            if line.lower().startswith("age-secret-key-1"):
+                self.identities.append(pyrage.x25519.Identity.from_str(line))
+                self.recipients.append(self.identities[-1].to_public())
+            else:
+                self.recipients.append(pyrage.x25519.Recipient.from_str(line))
+        except (pyrage.IdentityError, pyrage.RecipientError, UnicodeEncodeError):
             raise AgeError(
                 f"line {number} is not a key of `age-keygen`, AGE-SECRET-KEY-1… or age1…"
-            )
-        if kind == "age-secret-key-":
-            identity = X25519PrivateKey.from_private_bytes(raw)
-            self.identities.append(identity)
-            raw = identity.public_key().public_bytes_raw()
-        self.recipients.append(raw)
+            ) from None
 
 
 def is_encrypted(head: bytes) -> bool:
@@ -83,124 +64,68 @@ def is_encrypted(head: bytes) -> bool:
 
 
 def encrypt(keys: Keys, source: IO[bytes], target: IO[bytes]) -> None:
-    """Encrypt *source* to each of the *keys*."""
-    file_key = os.urandom(FILE_KEY_BYTES)
-    header = MAGIC + b"".join(_stanza(each, file_key) for each in keys.recipients) + b"---"
-    target.write(header + b" " + _base64(_mac(file_key, header)) + b"\n")
-    nonce = os.urandom(NONCE_BYTES)
-    target.write(nonce)
-    cipher = ChaCha20Poly1305(_derived(file_key, nonce, b"payload"))
-    for number, chunk in _chunks(source, CHUNK_BYTES):
-        target.write(cipher.encrypt(number, chunk, None))
+    """Encrypt *source* to each of the *keys*. Raises what *source* and *target* raise."""
+    _Stream(source, target).run(pyrage.encrypt_io, keys.recipients)
 
 
 def decrypt(keys: Keys, source: IO[bytes], target: IO[bytes]) -> None:
-    """Decrypt *source* to *target*, which is complete if this returns. Raises `AgeError`."""
-    file_key = _file_key(keys, source)
-    nonce = source.read(NONCE_BYTES)
-    cipher = ChaCha20Poly1305(_derived(file_key, nonce, b"payload"))
-    for number, chunk in _chunks(source, CHUNK_BYTES + TAG_BYTES):
+    """Decrypt *source* to *target*, which is complete if this returns.
+
+    Raises `AgeError`, and what *source* and *target* raise.
+    """
+    if not keys.identities:
+        raise AgeError("the key is a public one, which encrypts alone: give the private one")
+    head = source.read(HEADER_BYTES)
+    if not is_encrypted(head) or b"\n---" not in head:
+        raise AgeError("its header is not complete")
+    _Stream(source, target, head).run(pyrage.decrypt_io, keys.identities)
+
+
+class _Stream:
+    """The source and target of pyrage, some KiB at a time.
+
+    It keeps the first exception: pyrage ignores that of the last bytes written (its src/lib.rs
+    drops a buffer without a flush), and encloses others in its own errors.
+    """
+
+    def __init__(self, source: IO[bytes], target: IO[bytes], head: bytes = b"") -> None:
+        self._source, self._target, self._head = source, target, head
+        self._failure: BaseException | None = None
+
+    def run(self, work: Callable[..., None], keys: Sequence[object]) -> None:
+        """Run *work*, a function of pyrage, with the *keys*. Raises the first exception."""
         try:
-            target.write(cipher.decrypt(number, chunk, None))
-        except InvalidTag:
-            raise AgeError("it was altered, or is not complete") from None
+            work(self, self, keys)
+        except pyrage.DecryptError:
+            self._keep(AgeError("it is encrypted with another key, or its header was altered"))
+        except OSError:  # of no file: a chunk is not authentic
+            self._keep(AgeError("it was altered, or is not complete"))
+        except pyrage.EncryptError as error:
+            self._keep(error)
+        if self._failure is not None:
+            raise self._failure
 
+    def read(self, size: int) -> bytes:
+        """Return at most *size* bytes of the source, first of its head; b"" at its end."""
+        if self._head:
+            part, self._head = self._head[:size], self._head[size:]
+            return part
+        try:
+            return self._source.read(size)
+        except BaseException as error:
+            self._keep(error)
+            raise
 
-def _stanza(recipient: bytes, file_key: bytes) -> bytes:
-    """Wrap the file's key for one recipient."""
-    ephemeral = X25519PrivateKey.generate()
-    share = ephemeral.public_key().public_bytes_raw()
-    shared = ephemeral.exchange(X25519PublicKey.from_public_bytes(recipient))
-    wrapped = ChaCha20Poly1305(_wrap_key(shared, share, recipient)).encrypt(
-        _NO_NONCE, file_key, None
-    )
-    return b"-> X25519 " + _base64(share) + b"\n" + _base64(wrapped) + b"\n"
+    def write(self, part: bytes) -> int:
+        """Write *part* to the target; return the number of bytes."""
+        try:
+            return self._target.write(part)
+        except BaseException as error:
+            self._keep(error)
+            raise
 
-
-def _file_key(keys: Keys, source: IO[bytes]) -> bytes:
-    """Read the header; return the file's key."""
-    lines = list(_header(source))
-    for first, second in pairwise(lines):
-        if not first.startswith(b"-> X25519 "):
-            continue
-        share, wrapped = _raw(first.removeprefix(b"-> X25519 ")), _raw(second)
-        for identity in keys.identities if len(share) == 32 else ():
-            file_key = _unwrapped(identity, share, wrapped)
-            if file_key is not None:
-                _verify_header(file_key, lines)
-                return file_key
-    raise AgeError(
-        "it is encrypted with another key" if keys.identities
-        else "the key is a public one, which encrypts alone: give the private one"
-    )  # fmt: skip
-
-
-def _header(source: IO[bytes]) -> Iterator[bytes]:
-    """Read the header's lines, from the version to the authentication code."""
-    size = 0
-    while size < HEADER_BYTES:
-        line = source.readline(HEADER_BYTES)
-        if not line.endswith(b"\n"):
-            break
-        size += len(line)
-        yield line[:-1]
-        if line.startswith(b"---"):
-            return
-    raise AgeError("its header is not complete")
-
-
-def _unwrapped(identity: X25519PrivateKey, share: bytes, wrapped: bytes) -> bytes | None:
-    recipient = identity.public_key().public_bytes_raw()
-    try:
-        shared = identity.exchange(X25519PublicKey.from_public_bytes(share))
-        return ChaCha20Poly1305(_wrap_key(shared, share, recipient)).decrypt(
-            _NO_NONCE, wrapped, None
-        )
-    except (InvalidTag, ValueError):
-        return None
-
-
-def _verify_header(file_key: bytes, lines: list[bytes]) -> None:
-    header = b"\n".join([*lines[:-1], b"---"])
-    given = _raw(lines[-1].removeprefix(b"--- "))
-    if lines[0] + b"\n" != MAGIC or not hmac.compare_digest(given, _mac(file_key, header)):
-        raise AgeError("its header was altered")
-
-
-def _wrap_key(shared: bytes, share: bytes, recipient: bytes) -> bytes:
-    return _derived(shared, share + recipient, b"age-encryption.org/v1/X25519")
-
-
-def _mac(file_key: bytes, header: bytes) -> bytes:
-    return hmac.digest(_derived(file_key, b"", b"header"), header, hashlib.sha256)
-
-
-def _derived(secret: bytes, salt: bytes, info: bytes) -> bytes:
-    return HKDF(SHA256(), length=32, salt=salt, info=info).derive(secret)
-
-
-def _chunks(source: IO[bytes], size: int) -> Iterator[tuple[bytes, bytes]]:
-    """Read chunks, each with its nonce: 11 bytes with its number, and whether it is the last."""
-    number, chunk = 0, source.read(size)
-    while True:
-        following = source.read(size) if len(chunk) == size else b""
-        yield number.to_bytes(11, "big") + (b"\0" if following else b"\1"), chunk
-        if not following:
-            return
-        number, chunk = number + 1, following
-
-
-def _base64(raw: bytes) -> bytes:
-    return base64.b64encode(raw).rstrip(b"=")
-
-
-def _raw(text: bytes) -> bytes:
-    """Decode base64 without padding; return b"" where it is not canonical."""
-    try:
-        raw = base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
-    except binascii.Error:
-        return b""
-    return raw if _base64(raw) == text else b""
+    def _keep(self, error: BaseException) -> None:
+        self._failure = self._failure or error
 
 
 def main(arguments: list[str]) -> int:
@@ -210,10 +135,10 @@ def main(arguments: list[str]) -> int:
         print_line("usage: python -m operations.age encrypt|decrypt", error=True)
         return 64
     try:
-        keys = Keys(_raw(sys.stdin.buffer.readline().strip().rstrip(b"=")).decode())
+        keys = Keys(base64.b64decode(sys.stdin.buffer.readline()).decode())
         work(keys, sys.stdin.buffer, sys.stdout.buffer)
         sys.stdout.buffer.flush()
-    except (AgeError, UnicodeDecodeError) as error:
+    except (AgeError, ValueError) as error:
         print_line(f"docker-job age: {error}", error=True)
         return 1
     return 0

@@ -19,7 +19,13 @@ CLOUD = CloudSettings(speed=20.0, boot="process", price_step_seconds=86_400.0)
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[StagedWorld]:
-    with open_stage(CLOUD, LOCAL_IMAGES="no", EC2_INSTANCE_TYPES="m5.large,c5.large") as stage:
+    settings = {
+        "LOCAL_IMAGES": "no",
+        "EC2_INSTANCE_TYPES": "m5.large,c5.large",
+        # Simulated: this machine need not resolve its name.
+        "REGISTRIES_ALLOWED": "public.ecr.aws",
+    }
+    with open_stage(CLOUD, **settings) as stage:
         yield StagedWorld(stage, deployment_of(stage.system.data), tmp_path)
 
 
@@ -45,7 +51,7 @@ def test_a_job_and_a_wrong_image_pass_on_the_real_api(world: StagedWorld, tmp_pa
     found = report_of(tmp_path)
     assert "it works" in found["job"]["facts"]["logs"]
     assert found["job"]["facts"]["job"]["cost_usd"] > 0
-    assert "not found" in found["wrong-image"]["facts"]["job"]["status_reason"]
+    assert "name unknown" in found["wrong-image"]["facts"]["job"]["status_reason"]
     assert "djk_" not in (tmp_path / "report.json").read_text().replace("djk_…", "")
     assert not (tmp_path / "key").exists(), "destroyed with the stack"
 

@@ -1,6 +1,7 @@
 """Commands on the embedded database: several at once, beside the system, and in a wrong place."""
 
 import asyncio
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -313,7 +314,9 @@ def test_a_first_key_says_where_the_new_database_is(tmp_path: Path) -> None:
     data = tmp_path / "data"
     done = run(*KEYS, "create", "--name", "me", DATA_DIR=str(data))
     assert done.stdout.startswith("djk_"), done.stderr
-    assert done.stderr == (f"docker-job: the database is new; its passwords are in {data / FILE}\n")
+    first, *logged = done.stderr.splitlines()
+    assert first == f"docker-job: the database is new; its passwords are in {data / FILE}"
+    assert [json.loads(each)["action"] for each in logged] == ["key.create"], "the audit's"
 
 
 @pytest.mark.parametrize("database", ["none", "template1"])

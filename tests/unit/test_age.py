@@ -4,17 +4,26 @@
 """
 
 import base64
+import errno
 import io
 import os
 import random
 import shutil
 import subprocess
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from operations import age
-from operations.age import CHUNK_BYTES, TAG_BYTES, AgeError, Keys, decrypt, encrypt
+from operations.age import HEADER_BYTES, MAGIC, AgeError, Keys, decrypt, encrypt
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+CHUNK_BYTES = 64 << 10
+TAG_BYTES = 16
 
 KEY = """\
 # created: 2026-12-01T15:44:04Z
@@ -108,6 +117,88 @@ def test_no_altered_bit_and_no_cut_is_accepted() -> None:
     print(f"{refused} of {len(damaged)} damaged files refused")
 
 
+def test_a_header_without_an_end_is_refused_at_once() -> None:
+    stanza = b"-> X25519 " + b"A" * 43 + b"\n" + b"A" * 43 + b"\n"
+    for endless in (MAGIC + stanza * 20_000, MAGIC + b"A" * 2_000_000):
+        source = io.BytesIO(endless)
+        with pytest.raises(AgeError, match="header is not complete"):
+            decrypt(Keys(KEY), source, io.BytesIO())
+        assert source.tell() <= HEADER_BYTES
+
+
+class Full(io.BytesIO):
+    """A file on a disk that is full after *room* bytes."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room = room
+
+    def write(self, part: "ReadableBuffer", /) -> int:
+        if self.tell() + len(memoryview(part)) > self.room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().write(part)
+
+
+def test_a_full_disk_is_never_a_complete_file() -> None:
+    reported = 0
+    rooms = [(size, room) for size in (10, 5_000, 200_000) for room in (0, 9, 4_999, size - 1)]
+    rooms = [(size, room) for size, room in rooms if room < size]
+    for size, room in rooms:
+        for work, content in (
+            (encrypt, bytes(size)),
+            (decrypt, encrypted(bytes(size))),
+        ):
+            with pytest.raises(OSError, match="No space left") as raised:
+                work(Keys(KEY), io.BytesIO(content), Full(room))
+            assert raised.value.errno == errno.ENOSPC
+            reported += 1
+    print(f"{reported} of {2 * len(rooms)} full disks reported")
+
+
+def test_an_interrupt_and_an_unreadable_source_end_it() -> None:
+    class Source(io.BytesIO):
+        error: BaseException = KeyboardInterrupt()
+
+        def read(self, size: int | None = -1, /) -> bytes:
+            if self.tell() >= HEADER_BYTES:
+                raise self.error
+            return super().read(size)
+
+    for error in (KeyboardInterrupt(), OSError(errno.EIO, "input/output error")):
+        for work, content in ((encrypt, bytes(200_000)), (decrypt, encrypted(bytes(200_000)))):
+            source = Source(content)
+            source.error = error
+            with pytest.raises(type(error)) as raised:
+                work(Keys(KEY), source, io.BytesIO())
+            assert raised.value is error
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc/self/status")
+def test_the_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    big = tmp_path / "big"
+    with big.open("wb") as file:
+        file.truncate(256 << 20)  # sparse
+    (tmp_path / "key").write_text(KEY)
+    program = """
+import re, sys
+from operations import age
+keys = age.Keys(open(sys.argv[1]).read())
+with open(sys.argv[2], "rb") as source, open(sys.argv[2] + ".age", "wb") as target:
+    age.encrypt(keys, source, target)
+with open(sys.argv[2] + ".age", "rb") as source, open("/dev/null", "wb") as target:
+    age.decrypt(keys, source, target)
+print(int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) >> 10)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "key", big],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    print(f"{done.stdout.strip()} MiB for a file of 256 MiB")
+    assert int(done.stdout) < 100
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
@@ -117,6 +208,7 @@ def test_no_altered_bit_and_no_cut_is_accepted() -> None:
         (PUBLIC[:-1] + ("q" if PUBLIC[-1] != "q" else "p"), "line 1 is not a key"),
         (f"{KEY}\n{KEY.splitlines()[2].lower()[:-1]}", "line 4 is not a key"),
         ("0f" * 32, "line 1 is not a key"),
+        ("age1\udcff", "line 1 is not a key"),
     ],
 )
 def test_what_is_no_key_is_refused_without_being_shown(text: str, why: str) -> None:

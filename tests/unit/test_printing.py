@@ -27,6 +27,7 @@ PLACES = {
     "deploy": "protect_terminal, called first in each program",
     "supply_chain": "ascii()",
     "shared/compute/ec2/user_data.py": "a script: shared/console_text.py cleans consoles",
+    "operations/age.py": "the content of a backup, for a pipe",
     "operations/asyncapi.py": "a document made from our code",
     "client": "protect_terminal, called first",
     "examples": "an example",
