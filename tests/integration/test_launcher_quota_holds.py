@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -147,7 +148,7 @@ async def test_a_launch_without_an_answer_counts_past_its_time_limit(
 
 @pytest.mark.parametrize("limits", [{"instances": 1}, {"vcpus": 2}, {"usd_per_day": 13}])
 async def test_a_replacement_beside_an_interrupted_instance_goes_on_with_its_end(
-    ports: Ports, cloud: ScriptedCompute, limits: dict[str, float]
+    ports: Ports, cloud: ScriptedCompute, limits: dict[str, Any]
 ) -> None:
     """The instance before it takes the whole quota: the replacement waits for it, no longer."""
     cloud.highest_price_usd = cloud.hourly_price_usd = 1
