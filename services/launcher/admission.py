@@ -11,11 +11,11 @@ the commit leaves the charge, and its batch is asked for again.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from services.launcher.cloud_calls import Answers
 from services.launcher.model import BatchRecord, Launch, Verdict
-from services.launcher.quotas import Hold, Need, decide_admission
+from services.launcher.quotas import Hold, Need, day_of, decide_admission
 from services.launcher.store import charges, holds
 from services.launcher.store.charges import Charge
 from shared.compute.port import Compute, Instance, Plan
@@ -26,8 +26,8 @@ from shared.postgres.pool import Transaction
 from shared.quota_settings import Quotas
 from shared.repeats import PATIENCE
 
-PUBLISH_AGAIN = timedelta(minutes=10)
-"""The reason of a hold is published again after this time; at once if the quota is another."""
+PUBLISH_AGAIN = timedelta(minutes=1)
+"""The same hold is published again after this time; at once if the quota or the day is another."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,7 @@ class Admission:
         """Lock the quotas, and return in the order of *launches* why each is held."""
         await charges.lock_quotas(tx)
         used = await charges.load_usage(tx.conn, tx.now, self.quotas.unknown_price_usd)
-        order = sorted(
-            range(len(launches)), key=lambda at: (launches[at].wanted_at, launches[at].key)
-        )
+        order = sorted(range(len(launches)), key=lambda at: _place(launches[at]))
         decided = decide_admission([needs[at] for at in order], used, self.quotas, tx.now)
         found = dict(zip(order, decided, strict=True))
         return [found[at] for at in range(len(launches))]
@@ -125,6 +123,10 @@ class Admission:
         )
 
 
+def _place(launch: Launch) -> tuple[datetime, tuple[int, int]]:
+    return launch.queued_at or launch.wanted_at, launch.key
+
+
 def _asked(launch: Launch) -> int:
     return launch.requirements.resources.vcpus or 1
 
@@ -138,19 +140,19 @@ def _hourly(instance: Instance) -> float | None:
     return instance.hourly_price_usd + beside
 
 
+def _is_news(launch: Launch, hold: Hold, now: datetime) -> bool:
+    """Return whether what users see of *launch* is out of date, or its next try has passed."""
+    last = launch.delay_told_at
+    if launch.unwanted or launch.held_by != hold.limit or last is None:
+        return not launch.unwanted
+    return now - last >= PUBLISH_AGAIN or day_of(last) != day_of(now)
+
+
 async def _hold(tx: Transaction, held: Sequence[tuple[Launch, Hold, Need]]) -> None:
     """Let them wait; publish why, if it is new or was published some time ago."""
     if not held:
         return
-    published = [
-        not launch.unwanted
-        and (
-            launch.held_by != hold.limit
-            or launch.delay_told_at is None
-            or tx.now - launch.delay_told_at >= PUBLISH_AGAIN
-        )
-        for launch, hold, _ in held
-    ]
+    published = [_is_news(launch, hold, tx.now) for launch, hold, _ in held]
     await holds.hold_launches(tx, held, published)
     envelopes = [
         cloudevents.wrap(

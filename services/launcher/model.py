@@ -60,6 +60,7 @@ class Launch(Struct, frozen=True, kw_only=True):
     last_error: str | None = None
     to_change: str | None = None
     held_by: str | None = None
+    queued_at: datetime | None = None
     instance_id: str | None = None
     launched_at: datetime | None = None
     launch_sequence: int | None = None

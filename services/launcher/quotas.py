@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from shared.events.quotas import Limits, Use
 from shared.quota_settings import UNKNOWN_PRICE, Kind, Owner, Quotas, setting_of
 
-RETRY = timedelta(minutes=5)
+RETRY = timedelta(minutes=10)
 """A held launch is tried again after this time, if nothing has made room for it before."""
 
 HOUR = 3600.0
@@ -107,8 +107,8 @@ def _hold(need: Need, key: str | None, used: Usage, quotas: Quotas, now: datetim
 
 def _vcpus(need: Need, who: str, used: Usage, limit: int) -> str:
     if need.vcpus > limit:
-        return f"it needs {need.vcpus} vCPUs, and {who}'s quota is {limit}"
-    return f"{who} has {used.vcpus} of {limit} vCPUs in use, and it needs {need.vcpus}"
+        return f"it needs up to {need.vcpus} vCPUs, and {who}'s quota is {limit}"
+    return f"{who} has {used.vcpus} of {limit} vCPUs in use, and it needs up to {need.vcpus}"
 
 
 def _dollars(

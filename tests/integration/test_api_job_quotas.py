@@ -54,6 +54,11 @@ async def test_an_array_is_accepted_or_refused_as_a_whole(two_jobs: World) -> No
     refused = await two_jobs.http.post("/schedule", json=[JOB, JOB])
     assert refused.status_code == 429
     assert "1 of 2 live jobs, and 2 more were asked for, of which none" in refused.json()["message"]
+    refused = await two_jobs.http.post("/schedule", json=[JOB] * 3)  # waiting would not help
+    assert (refused.status_code, refused.json()["message"]) == (
+        429,
+        "the deployment may have 2 live jobs, and 3 were asked for at once (DOCKER_JOB_QUOTA_JOBS)",
+    )
     assert len((await two_jobs.http.get("/list")).json()) == 1
 
 

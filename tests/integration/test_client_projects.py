@@ -106,3 +106,16 @@ def test_a_rerun_keeps_the_values_that_its_key_sees(
     [job] = json.loads(command(submit, "inspect", new))
     assert job["env_vars"] == {"VARIABLE": value_of(OURS), "MORE": "1"}
     assert job["project"] == OURS
+
+
+def test_quotas_are_those_of_the_key_and_it_is_named_where_there_is_none(
+    scene: Scene, command: Callable[..., str]
+) -> None:
+    submit = scene.keys[OURS, "submit"]
+    own = command(submit, "quotas").splitlines()
+    assert len(own) == 2
+    assert submit.split("_")[1] in own[1]
+    assert own[1].count("no limit") == 4
+    of = command(scene.keys[OURS, "admin"], "quotas", "--format", "{{.Of}}").split()
+    assert of[0] == "deployment"
+    assert {scene.keys[each, "submit"].split("_")[1] for each in (OURS, THEIRS)} <= set(of)

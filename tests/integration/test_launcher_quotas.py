@@ -3,13 +3,14 @@
 import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from services.launcher.config import LauncherConfig
+from services.launcher.quotas import RETRY
 from services.launcher.service import build
 from shared.clock import VirtualClock
 from shared.compute.port import NoCapacity, QuotaReached, Unknown
@@ -199,7 +200,7 @@ async def test_a_held_launch_says_which_quota_and_goes_on_as_soon_as_one_ends(
         "the deployment has 2 of 2 live instances (DOCKER_JOB_QUOTA_INSTANCES)"
     }
     assert {each.reason for each in delays} == {"quota_reached"}
-    assert await stage.sweep(LAUNCH) == START + timedelta(minutes=5)  # nothing spins
+    assert await stage.sweep(LAUNCH) == START + RETRY  # nothing spins
     await end(stage, cloud, 1)
     due = await stage.rows("SELECT job_id FROM launches WHERE state = 'wanted' AND due_at <= now()")
     rows = await stage.rows("SELECT job_id, due_at FROM launches WHERE state = 'wanted'")
@@ -268,8 +269,8 @@ async def test_vcpus_are_those_of_the_instances_and_a_launch_that_never_fits_say
         await stage.sweep(LAUNCH)
     assert await used(stage) == (2, 8)
     assert {each.job_id: each.message for each in await stage.published(LaunchDelayed)} == {
-        1: "it needs 16 vCPUs, and the deployment's quota is 8 (DOCKER_JOB_QUOTA_VCPUS)",
-        3: "the deployment has 6 of 8 vCPUs in use, and it needs 4 (DOCKER_JOB_QUOTA_VCPUS)",
+        1: "it needs up to 16 vCPUs, and the deployment's quota is 8 (DOCKER_JOB_QUOTA_VCPUS)",
+        3: "the deployment has 6 of 8 vCPUs in use, and it needs up to 4 (DOCKER_JOB_QUOTA_VCPUS)",
     }
 
 

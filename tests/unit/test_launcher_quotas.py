@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from services.api.submission.job_quotas import decide_refused
-from services.launcher.quotas import Need, Usage, day_of, decide_admission
+from services.launcher.quotas import RETRY, Need, Usage, day_of, decide_admission
 from shared.events.quotas import Limits
 from shared.quota_settings import Quotas, read_quotas
 from shared.settings import BadSetting, Settings
@@ -98,7 +98,10 @@ def test_an_unknown_price_counts_as_the_setting_says(unknown: float, *, fits: bo
             {"vcpus": 8},
             Usage(),
             need("1f2e3d4c", vcpus=16),
-            "it needs 16 vCPUs, and API key 1f2e3d4c's quota is 8 (DOCKER_JOB_KEY_QUOTA_VCPUS)",
+            (
+                "it needs up to 16 vCPUs, and API key 1f2e3d4c's quota is 8 "
+                "(DOCKER_JOB_KEY_QUOTA_VCPUS)"
+            ),
         ),
         (
             {"usd_per_day": 50},
@@ -138,7 +141,7 @@ def test_a_hold_names_the_limit_what_is_used_and_the_setting(
     [hold] = decide_admission([asked], {"1f2e3d4c": used}, quotas, NOON)
     assert hold is not None
     assert hold.message == message
-    assert hold.until == (MIDNIGHT if "usd_per_day" in limits else NOON + timedelta(minutes=5))
+    assert hold.until == (MIDNIGHT if "usd_per_day" in limits else NOON + RETRY)
 
 
 def test_a_day_is_one_of_utc() -> None:

@@ -140,6 +140,13 @@ async def on_denied(_request: Request, error: Exception) -> Response:
     return _message(error.status, str(error))
 
 
+async def on_job_quota(_request: Request, error: Exception) -> Response:
+    """Answer a submission over a quota of live jobs; nobody can name a time to try again."""
+    response = _message(429, str(error))
+    del response.headers["Retry-After"]
+    return response
+
+
 async def on_too_many(_request: Request, error: Exception) -> Response:
     """Answer a caller over its rate limit; `Retry-After` says when to try again."""
     if not isinstance(error, TooMany):
@@ -162,6 +169,7 @@ ERROR_HANDLERS: dict[Any, Any] = {
     **dict.fromkeys(_STATUSES, on_known_error),
     Refused: on_refused,
     Denied: on_denied,
+    JobQuotaReached: on_job_quota,
     TooMany: on_too_many,
     NoRoom: on_no_room,
     HTTPException: on_http_error,

@@ -92,8 +92,11 @@ def _trouble(who: str, used: int, jobs: int, limits: Limits, owner: Owner) -> st
     limit = limits.jobs
     if limit is None or used + jobs <= limit:
         return None
+    setting = setting_of(owner, "JOBS")
+    if jobs > limit:
+        return f"{who} may have {limit} live jobs, and {jobs} were asked for at once ({setting})"
     asked = "" if jobs == 1 else f", and {jobs} more were asked for, of which none was scheduled"
     return (
         f"{who} has {used} of {limit} live jobs{asked}: wait until some are "
-        f"{', '.join(sorted(TERMINAL))}, or cancel some ({setting_of(owner, 'JOBS')})"
+        f"{', '.join(sorted(TERMINAL))}, or cancel some ({setting})"
     )

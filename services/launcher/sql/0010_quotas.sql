@@ -28,9 +28,11 @@ CREATE INDEX charges_ended ON charges (ended_at) WHERE ended_at IS NOT NULL;
 ALTER TABLE launches
     -- The quota that a wanted launch waits for, and what it needs of it.
     ADD COLUMN held_by text,
+    -- When one that was ever held was first wanted: its place in the order. `wanted_at` moves with each hold.
+    ADD COLUMN queued_at timestamptz,
     ADD COLUMN needs_vcpus integer,
     ADD COLUMN needs_hourly_usd float8;
-CREATE INDEX launches_held ON launches (wanted_at) WHERE held_by IS NOT NULL AND state = 'wanted';
+CREATE INDEX launches_held ON launches (queued_at) WHERE held_by IS NOT NULL AND state = 'wanted';
 
 -- One row, of all replicas: its lock orders the launches that are admitted, and it has the last QuotasReported.
 CREATE TABLE quotas (

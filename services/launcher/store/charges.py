@@ -14,7 +14,7 @@ from shared.events.events import InstanceTerminated
 from shared.postgres.pool import Connection, Transaction
 
 LATE = timedelta(minutes=10)
-"""An instance whose time limit passed so long ago counts no longer, whatever was reported."""
+"""An instance whose time limit passed so long ago has ended then, whatever was reported."""
 
 LOCK_QUOTAS = "SELECT sequence FROM quotas FOR UPDATE"
 
@@ -24,7 +24,9 @@ async def lock_quotas(tx: Transaction) -> None:
     await tx.conn.execute(LOCK_QUOTAS)
 
 
+# One whose time limit passed long ago is over; until there is an answer, a launch may have one.
 # A price is that of an hour. $1: now, $2 to $3: the UTC day, $4: the price where none is known.
+# $5: a time limit before it passed long ago.
 USAGE = """
 SELECT created_by,
     count(*) FILTER (WHERE live) AS instances,
@@ -39,15 +41,21 @@ FROM (
         CASE WHEN live THEN price * greatest(so_far, at_most,
             CASE WHEN began_at >= $2 THEN least_seconds END) ELSE 0 END AS whole
     FROM (
-        SELECT *, ended_at IS NULL AS live, coalesce(hourly_usd, $4::float8) / 3600 AS price,
-            extract(epoch FROM $1::timestamptz - greatest(began_at, $2))::float8 AS so_far,
+        SELECT created_by, vcpus, began_at, ends_by, least_seconds, cost_usd, ended AS ended_at,
+            ended IS NULL AS live, coalesce(hourly_usd, $4::float8) / 3600 AS price,
+            greatest(extract(epoch FROM $1::timestamptz - greatest(began_at, $2))::float8, 0)
+                AS so_far,
             extract(epoch FROM least(ends_by, $3::timestamptz) - greatest(began_at, $2))::float8
                 AS at_most,
-            extract(epoch FROM ended_at - began_at)::float8 AS life,
-            CASE WHEN began_at >= $2 THEN 1 ELSE extract(epoch FROM ended_at - $2)::float8
-                / extract(epoch FROM ended_at - began_at)::float8 END AS share
-        FROM charges
-        WHERE (ended_at IS NULL AND ends_by > $5) OR ended_at > $2::timestamptz
+            extract(epoch FROM ended - began_at)::float8 AS life,
+            CASE WHEN began_at >= $2 THEN 1 ELSE extract(epoch FROM ended - $2)::float8
+                / extract(epoch FROM ended - began_at)::float8 END AS share
+        FROM (
+            SELECT *, CASE WHEN ended_at IS NOT NULL THEN ended_at
+                WHEN instance_id IS NOT NULL AND ends_by <= $5 THEN ends_by END AS ended
+            FROM charges WHERE ended_at IS NULL OR ended_at > $2::timestamptz
+        ) known
+        WHERE ended IS NULL OR ended > $2
     ) charge
 ) charge
 GROUP BY created_by
@@ -191,10 +199,15 @@ async def claim_questions(
     return {row["instance_id"]: (row["job_id"], row["attempt"], row["began_at"]) for row in rows}
 
 
-# Nothing has reported their ends, but their time limits passed long ago.
-END_LATE = (
-    "UPDATE charges SET ended_at = ends_by, ask_at = NULL WHERE ended_at IS NULL AND ends_by <= $1"
-)
+# Nothing has reported their ends, but their time limits passed long ago. The answer to a launch may
+# take longer: it counts until then.
+END_LATE = """
+UPDATE charges SET ended_at = ends_by, ask_at = NULL
+WHERE ended_at IS NULL AND ends_by <= $1
+    AND (instance_id IS NOT NULL OR NOT EXISTS (SELECT FROM launches
+        WHERE launches.job_id = charges.job_id AND launches.attempt = charges.attempt
+            AND state = 'asked'))
+"""
 PRUNE_CHARGES = """
 DELETE FROM charges WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM charges WHERE ended_at <= $1 ORDER BY ended_at LIMIT $2

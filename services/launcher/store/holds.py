@@ -15,7 +15,8 @@ HOLD_LAUNCHES = """
 UPDATE launches SET due_at = new.due_at, last_error = new.message, held_by = new.held_by,
     needs_vcpus = new.vcpus, needs_hourly_usd = new.hourly_usd,
     delay_told_at = CASE WHEN new.published THEN $8 ELSE launches.delay_told_at END,
-    paused_from = $8, reason = 'quota_reached', tries = 0, to_change = NULL, lease_token = NULL
+    queued_at = coalesce(launches.queued_at, launches.wanted_at), paused_from = $8,
+    reason = 'quota_reached', tries = 0, to_change = NULL, lease_token = NULL
 FROM unnest($1::bigint[], $2::integer[], $3::timestamptz[], $4::text[], $5::text[], $6::integer[],
     $7::float8[], $9::boolean[])
     AS new (job_id, attempt, due_at, message, held_by, vcpus, hourly_usd, published)
@@ -66,13 +67,13 @@ class HeldLaunch(Struct, frozen=True, kw_only=True):
 FIND_HELD = """
 SELECT job_id, attempt, created_by, vcpus, hourly_usd, lifetime_seconds FROM (
     SELECT job_id, attempt, requirements ->> 'created_by' AS created_by, needs_vcpus AS vcpus,
-        needs_hourly_usd AS hourly_usd, wanted_at, due_at,
+        needs_hourly_usd AS hourly_usd, queued_at, due_at,
         (requirements ->> 'max_lifetime_seconds')::float8 AS lifetime_seconds,
-        row_number() OVER (PARTITION BY requirements ->> 'created_by' ORDER BY wanted_at, job_id)
+        row_number() OVER (PARTITION BY requirements ->> 'created_by' ORDER BY queued_at, job_id)
             AS place
     FROM launches WHERE held_by IS NOT NULL AND state = 'wanted'
 ) held
-WHERE place <= $2 AND due_at > $1 AND vcpus IS NOT NULL ORDER BY wanted_at, job_id, attempt
+WHERE place <= $2 AND due_at > $1 AND vcpus IS NOT NULL ORDER BY queued_at, job_id, attempt
 """
 
 

@@ -73,8 +73,9 @@ async def give_up(tx: Transaction, attempts: Sequence[tuple[int, int]]) -> None:
 # quota's reason is none of the cloud's, so the next of those is published.
 LOCK_DUE = """
 SELECT job_id, attempt, state, unwanted, requirements, trace, offer,
-    wanted_at + coalesce($1 - paused_from, interval '0') AS wanted_at, due_at, held_by,
-    CASE WHEN held_by IS NULL THEN reason END AS reason, tries, delay_told_at, last_error, to_change
+    wanted_at + coalesce($1 - paused_from, interval '0') AS wanted_at, queued_at, due_at,
+    held_by, CASE WHEN held_by IS NULL THEN reason END AS reason, tries, delay_told_at, last_error,
+    to_change
 FROM launches
 WHERE state = 'wanted' AND due_at <= $1
 ORDER BY due_at LIMIT (SELECT $2::integer)

@@ -67,10 +67,11 @@ async def begin_trial(tx: Transaction, launch: Launch, until: datetime) -> None:
     await tx.conn.execute(BEGIN_TRIAL, launch.job_id, launch.attempt, until)
 
 
-# `ctid` of rows that are locked here: no other statement moves them meanwhile.
+# `ctid` of rows that are locked here: no other statement moves them meanwhile. Of
+# one that a quota held the pause is shown now: a hold after it is another one.
 HOLD_BACK = """
 UPDATE launches SET paused_in = $2, paused_from = coalesce(paused_from, $1), delay_told_at = $1,
-    reason = 'unknown_outcome', tries = 0, last_error = $3, to_change = $6
+    held_by = NULL, reason = 'unknown_outcome', tries = 0, last_error = $3, to_change = $6
 WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM launches
     WHERE state = 'wanted' AND due_at <= $1

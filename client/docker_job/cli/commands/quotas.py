@@ -55,8 +55,8 @@ def quotas(app: App, /, given_format: str | None, *, is_quiet: bool) -> None:
 
 
 def _of(figure: Mapping[str, Any] | None, words: Any) -> str:
-    """Render what is used of a quota; without a quota what is used alone."""
+    """Render what is used of a quota, or that there is none."""
     if not figure:
         return NOTHING
     used, limit = words(figure.get("used")), figure.get("limit")
-    return str(used) if limit is None else f"{used} of {limit:,g}"
+    return f"{used}, no limit" if limit is None else f"{used} of {limit:,g}"
