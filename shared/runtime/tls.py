@@ -10,6 +10,7 @@ import contextlib
 import errno
 import ssl
 import time
+from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable
 from pathlib import Path
 from socket import socket
@@ -21,6 +22,10 @@ HANDSHAKE_SECONDS = 10.0
 MOST_HANDSHAKES = 256
 """Under way at once, in one process: each holds some 50 KiB. Beyond it the oldest one ends, so that
 clients that stall keep nobody out."""
+
+READ_BYTES = 16_384
+"""The most bytes that are read at once: a record of TLS (RFC 8446, 5.1). asyncio's protocol keeps a
+buffer of 256 KiB for each connection [CPython 3.13, `SSLProtocol.max_size`]: of 2,000, 500 MiB."""
 
 LOOK_SECONDS = 10.0
 """How often the files are looked at, when connections come."""
@@ -112,6 +117,12 @@ def _file(settings: Settings, name: str) -> Path | None:
         raise BadSetting(f"{PREFIX}{name} names {text}: {error.strerror}") from None
 
 
+class SmallTls(SSLProtocol):
+    """asyncio's TLS of a connection, with a buffer of `READ_BYTES`."""
+
+    max_size = READ_BYTES
+
+
 class TlsListener:
     """Accepts connections on a socket, and makes protocols of those whose handshake succeeds."""
 
@@ -149,14 +160,24 @@ class TlsListener:
             task.add_done_callback(lambda done: self._handshakes.pop(done, None))
 
     async def _shake_hands(self, connection: socket) -> None:
+        loop = asyncio.get_running_loop()
+        shaken = loop.create_future()
+        tls = SmallTls(
+            loop,
+            self._protocol(),
+            self._certificate.context(),
+            shaken,
+            server_side=True,
+            ssl_handshake_timeout=HANDSHAKE_SECONDS,  # type: ignore[arg-type]  # typeshed: int
+            ssl_shutdown_timeout=HANDSHAKE_SECONDS,
+        )
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(
-                self._protocol,
-                connection,
-                ssl=self._certificate.context(),
-                ssl_handshake_timeout=HANDSHAKE_SECONDS,
-                ssl_shutdown_timeout=HANDSHAKE_SECONDS,
-            )
+            transport, _ = await loop.connect_accepted_socket(lambda: tls, connection)
+            try:
+                await shaken
+            except BaseException:
+                transport.abort()
+                raise
         except OSError:  # no TLS, no trust, too slow, or gone: ssl's errors and TimeoutError too
             connection.close()
         except asyncio.CancelledError:

@@ -7,6 +7,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tracemalloc
 import warnings
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -92,6 +93,27 @@ async def test_neither_plain_http_nor_an_old_version_of_tls_is_answered(
             await asyncio.open_connection("127.0.0.1", port, ssl=old, server_hostname="127.0.0.1")
         refused += 1
     print(f"{refused} of 2 probes refused")
+
+
+async def test_a_connection_over_tls_costs_some_tens_of_kib(world: World, files: TlsFiles) -> None:
+    """2,000 are served at once: with asyncio's own buffers they would take 500 MiB."""
+    count = 100
+    async with served(world.api.app, files.certificate) as port:
+        tracemalloc.start()
+        before, _ = tracemalloc.get_traced_memory()
+        opened = [
+            await asyncio.open_connection("127.0.0.1", port, ssl=files.client) for _ in range(count)
+        ]
+        kept = sum(
+            trace.size for trace in tracemalloc.take_snapshot().traces if trace.size >= 262_144
+        )
+        after, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        clients = count * 262_144  # the tests' own ends have asyncio's buffers
+        print(f"{count} connections: {(after - before) // 1024} KiB, {kept // 1024} in large parts")
+        assert kept < clients * 1.5
+        for _, writer in opened:
+            writer.transport.abort()
 
 
 async def test_clients_that_stall_in_the_handshake_keep_nobody_out(
