@@ -19,7 +19,12 @@ CLOUD = CloudSettings(speed=20.0, boot="process", price_step_seconds=86_400.0)
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[StagedWorld]:
-    with open_stage(CLOUD, LOCAL_IMAGES="no", EC2_INSTANCE_TYPES="m5.large,c5.large") as stage:
+    settings = {
+        "LOCAL_IMAGES": "no",
+        "EC2_INSTANCE_TYPES": "m5.large,c5.large",
+        "REGISTRIES_ALLOWED": "public.ecr.aws",  # its address is not looked up: here may be no DNS
+    }
+    with open_stage(CLOUD, **settings) as stage:
         yield StagedWorld(stage, deployment_of(stage.system.data), tmp_path)
 
 

@@ -55,7 +55,8 @@ def test_files_in_the_settings_switch_a_running_deployment_to_tls_alone(clone: B
     others = TlsFiles(directory / "others", "api", "127.0.0.1")
     with compose_project(clone) as project:
         project.up()
-        key = project.compose(*KEYS, "create", "--name", "me", "--scope", "admin").stdout.split()[-1]
+        made = project.compose(*KEYS, "create", "--name", "me", "--scope", "admin")
+        key = made.stdout.split()[-1]
         assert answers(project.http)
 
         project.configure(**settings(ours))
