@@ -50,7 +50,7 @@ def test_a_job_and_a_wrong_image_pass_on_the_real_api(world: StagedWorld, tmp_pa
     found = report_of(tmp_path)
     assert "it works" in found["job"]["facts"]["logs"]
     assert found["job"]["facts"]["job"]["cost_usd"] > 0
-    assert "not found" in found["wrong-image"]["facts"]["job"]["status_reason"]
+    assert "name unknown" in found["wrong-image"]["facts"]["job"]["status_reason"]
     assert "djk_" not in (tmp_path / "report.json").read_text().replace("djk_…", "")
     assert not (tmp_path / "key").exists(), "destroyed with the stack"
 
