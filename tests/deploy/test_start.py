@@ -165,7 +165,9 @@ def test_the_first_boot_brings_readyz_to_200_leaves_a_key_and_signals(
 
 def check(aws: MotoCloud, boot: FirstBoot, caller: httpx.Client) -> None:
     """Check the state after the first boot, and after a reboot."""
-    job = caller.post("/schedule", json={"docker_image": "alpine", "scheduled_for": "now"}).json()
+    scheduled = caller.post("/schedule", json={"docker_image": "alpine", "scheduled_for": "now"})
+    assert scheduled.status_code == 201, scheduled.text
+    job = scheduled.json()
     with caller.stream("GET", f"/jobs/{job['id']}/logs?follow=1", timeout=60) as lines:
         assert any(line == "event: end" for line in lines.iter_lines())
     assert caller.get(f"/status/{job['id']}").json()["status"] == "DONE"
