@@ -158,6 +158,7 @@ def test_the_first_boot_brings_readyz_to_200_leaves_a_key_and_signals(
     [ca] = re.findall(r"CA: +(/\S+),", deployed.stdout)
     trust = ssl.create_default_context(cafile=ca)
     key = next(line.split()[-1] for line in deployed.stdout.splitlines() if "API key:" in line)
+    assert key.startswith("djk_"), boot.output
     headers = {"Authorization": f"Bearer {key}"}
     with httpx.Client(base_url=boot.api, headers=headers, verify=trust) as caller:
         check(aws, boot, caller)
