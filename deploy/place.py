@@ -3,7 +3,7 @@
 import ipaddress
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,10 +24,11 @@ MY_ADDRESS = "https://checkip.amazonaws.com"
 
 @dataclass(frozen=True)
 class Subnet:
-    """A public subnet and its zone."""
+    """A public subnet, its zone and its IPv4 network."""
 
     subnet_id: str
     zone: str
+    cidr: str
 
 
 def find_vpc(account: Account, wanted: str | None) -> str:
@@ -64,7 +65,7 @@ def public_subnets(account: Account, vpc_id: str) -> list[Subnet]:
     ]
     ways = network.ways_out(account, vpc_id, with_addresses)
     found = [
-        Subnet(each["SubnetId"], each["AvailabilityZone"])
+        Subnet(each["SubnetId"], each["AvailabilityZone"], each["CidrBlock"])
         for each in with_addresses
         if ways[each["SubnetId"]] == network.INTERNET
     ]
@@ -94,14 +95,23 @@ def choose_subnet(
     return good[0]
 
 
-def one_a_zone(subnets: Sequence[Subnet]) -> list[str]:
-    """Return one subnet in each zone, for a load balancer. Raises `Refusal` for fewer than two."""
-    by_zone = {each.zone: each.subnet_id for each in reversed(subnets)}
-    if len(by_zone) < 2:
+def balancer_subnets(
+    subnets: Sequence[Subnet], zone: str, of_jobs: Collection[str]
+) -> list[Subnet]:
+    """Return a load balancer's subnets: one in *zone*, one in another. Raises `Refusal`.
+
+    It needs two zones and reaches targets in its zones alone; each more has a public address, which
+    is billed
+    (https://docs.aws.amazon.com/elasticloadbalancing/latest/application/application-load-balancers.html).
+    The API trusts the addresses of these subnets, so those of job instances are the last choice.
+    """
+    ours_first = sorted(subnets, key=lambda each: (each.zone != zone, each.subnet_id in of_jobs))
+    home, others = ours_first[0], [each for each in ours_first if each.zone != zone]
+    if not others:
         raise Refusal(
             "A load balancer needs public subnets in two zones: name another VPC (--vpc)."
         )
-    return sorted(by_zone.values())
+    return [home, others[0]]
 
 
 def newest_image(account: Account, instance_type: str) -> str:

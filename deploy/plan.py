@@ -161,16 +161,18 @@ def _place(
     subnets = place.public_subnets(account, vpc_id)
     zone = before.get("AvailabilityZone") or (volume or {}).get("AvailabilityZone")
     home = place.choose_subnet(account, subnets, instance_type, zone)
-    with_balancer = options.certificate or before.get("CertificateArn")
     jobs = chosen.get(settings.SUBNETS, "")
     if jobs:
         warnings += _check_job_subnets(account, old, vpc_id, chosen)
+    with_balancer = options.certificate or before.get("CertificateArn")
+    balancer = place.balancer_subnets(subnets, home.zone, jobs.split(",")) if with_balancer else []
     return {
         "VpcId": vpc_id,
         "SubnetId": before.get("SubnetId", home.subnet_id),
         "AvailabilityZone": home.zone,
         "JobSubnets": jobs or ",".join(each.subnet_id for each in subnets),
-        "BalancerSubnets": ",".join(place.one_a_zone(subnets)) if with_balancer else "",
+        "BalancerSubnets": ",".join(each.subnet_id for each in balancer),
+        "TrustedProxies": ",".join(each.cidr for each in balancer),
         "InstanceType": instance_type,
         "ImageId": place.newest_image(account, instance_type),
         "OwnDns": own_dns,

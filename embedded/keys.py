@@ -18,7 +18,7 @@ from operations.migrate import migrate_all, service_dsn
 from operations.wiring import SERVICES
 from services.api.keys import commands as key_commands
 from shared.clock import RealClock
-from shared.log import mask
+from shared.log import configure, mask
 from shared.postgres.migrations import MigrationError
 from shared.postgres.pool import is_not_ours, is_transient, open_database
 from shared.terminal import print_line
@@ -27,6 +27,7 @@ from shared.terminal import print_line
 def run_keys(data_dir: Path, database_url: str | None, argv: list[str]) -> int:
     """Run a `keys` command line; return the exit status."""
     arguments = key_commands.parser().parse_args(argv)
+    configure()  # the log is on standard error, the key alone on standard output
     try:
         return asyncio.run(_keys(data_dir, database_url, arguments))
     except (DataDirError, EmbeddedPostgresError, MigrationError) as error:

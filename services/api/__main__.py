@@ -158,8 +158,10 @@ def _serve_at(inherited: Inherited, of_all: Sequence[Inherited]) -> int:
 
 
 async def keys(arguments: argparse.Namespace) -> int:
-    """Run a `keys` command."""
-    dsn = database_login(Settings(os.environ), NAME)
+    """Run a `keys` command: its output alone is on standard output, what it logs is not."""
+    settings = Settings(os.environ)
+    configure_log(settings)
+    dsn = database_login(settings, NAME)
     db = await open_database(dsn, NAME, RealClock(), connections=2)
     try:
         return await key_commands.run(db, arguments, print_line)

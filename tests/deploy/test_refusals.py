@@ -172,9 +172,10 @@ def test_a_snapshot_that_is_not_complete_is_refused() -> None:
         place.refuse_no_snapshot(account, "snap-1")
 
 
-def test_https_needs_both_its_halves(aws: MotoCloud) -> None:
-    line = refusal_of(aws.deploy(*ALLOW, "--domain", "jobs.example.com"))
-    assert "HTTPS needs both" in line
+def test_a_certificate_needs_the_name_that_it_is_for(aws: MotoCloud) -> None:
+    arn = "arn:aws:acm:us-east-1:123456789012:certificate/11111111-1111-1111-1111-111111111111"
+    line = refusal_of(aws.deploy(*ALLOW, "--certificate", arn))
+    assert "--certificate needs the name that it is for: --domain jobs.example.com" in line
 
 
 def test_a_network_that_is_none_is_refused(aws: MotoCloud) -> None:

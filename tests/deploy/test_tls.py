@@ -135,9 +135,7 @@ def test_every_rule_for_plain_http_is_by_the_parameter_and_only_open_is_for_user
     }
     assert "CidrIp" not in rules["ApiFromEarlierJobs"]
     evaluated = template()["Conditions"]
-    assert json.dumps(evaluated["WithOpenPlainHttp"]) == json.dumps(
-        {"Fn::Equals": [{"Ref": "PlainHttp"}, OPEN]}
-    )
+    assert evaluated["WithOpenPlainHttp"] == {"Fn::Equals": [{"Ref": "PlainHttp"}, OPEN]}
 
 
 def test_a_load_balancer_and_insecure_exclude_each_other(aws: MotoCloud) -> None:

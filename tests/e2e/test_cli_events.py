@@ -133,7 +133,9 @@ def test_a_key_that_is_missing_or_too_small_is_two_lines(
         timeout=60,
         check=True,
     )
-    key = next(word for word in made.stdout.split() if word.startswith("djk_"))
+    [key] = made.stdout.splitlines()  # what is logged is on standard error
+    assert "key.create" in made.stderr
+    assert key.startswith("djk_")
     until(lambda: command.run("ps").returncode == 125, what="the key is needed")
     refused = command.run("ps")
     assert len(refused.stderr.splitlines()) == 2

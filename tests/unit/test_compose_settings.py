@@ -43,3 +43,10 @@ def test_a_setting_that_is_empty_has_its_default_in_compose_too() -> None:
     interpolated = re.findall(r"(?<!\$)\$\{([A-Z0-9_]+)([^}]*)", COMPOSE)
     assert len(interpolated) > 10
     assert {rest[:2] for name, rest in interpolated if name not in GIVEN} == {":-"}
+
+
+def test_every_file_of_a_secret_is_in_the_label_by_which_compose_sees_a_change() -> None:
+    of_secrets = set(re.findall(r"file: \"\$\{([A-Z0-9_]+)", COMPOSE))
+    label = COMPOSE.partition("docker-job.files: >-")[2].partition("\n\n")[0]
+    assert len(of_secrets) > 7
+    assert set(re.findall(r"\$\{([A-Z0-9_]+)", label)) == of_secrets

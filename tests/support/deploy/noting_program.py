@@ -37,6 +37,7 @@ def main() -> None:
         for name in ("authority.pem", "ca.pem", "certificate.pem", "key.pem"):
             if not (directory / name).exists():
                 (directory / name).write_text(f"the {name} of the first boot\n")
+            (directory / name).chmod(0o444 if name == "ca.pem" else 0o400)  # as the command does
     elif words[-2:] == ["keys", "list"]:
         print("a key" if '"create"' in before else "no keys")
     elif "create" in words:

@@ -135,6 +135,10 @@ class ComposeProject(ApiClient):
         assert (done.returncode != 0) is fails, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
         return done
 
+    def configure(self, **variables: str) -> None:
+        """Set variables of the environment, as `.env` does, for what is run from now on."""
+        self._environ |= variables
+
     def up(self, *arguments: str) -> None:
         """Start it, and wait until healthy. Raises AssertionError with the logs if it is not."""
         try:
