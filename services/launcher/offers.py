@@ -16,6 +16,7 @@ from services.launcher.model import TRANSITIONS, BatchRecord, Launch
 from shared.compute.avoided import Avoided
 from shared.compute.port import LaunchBatch, LaunchRequest, Offer, Plan
 from shared.events.events import Market
+from shared.quota_settings import NO_QUOTAS, Quotas
 from shared.tokens import bootstrap_token
 
 
@@ -26,6 +27,7 @@ class Home(Struct, frozen=True, kw_only=True):
     api_url: str
     spot_wait_seconds: float
     avoid: tuple[Avoided, ...] = ()
+    quotas: Quotas = NO_QUOTAS
 
 
 class Gather(Struct, frozen=True, kw_only=True):
@@ -122,6 +124,12 @@ def decide_market(launch: Launch, now: datetime, spot_wait_seconds: float) -> Ma
     return "on-demand" if ends_at is not None and now >= ends_at else "spot"
 
 
+def most_vcpus(launch: Launch, quotas: Quotas) -> int | None:
+    """Return the vCPUs of the largest instance that the quotas can ever admit for *launch*."""
+    of_key = quotas.key.vcpus if launch.requirements.created_by is not None else None
+    return min((each for each in (quotas.deployment.vcpus, of_key) if each), default=None)
+
+
 def decide_groups(due: Sequence[Launch], now: datetime, limit: int, home: Home) -> list[Group]:
     """Group launches that one call can ask for, at most *limit* in each group.
 
@@ -138,6 +146,7 @@ def decide_groups(due: Sequence[Launch], now: datetime, limit: int, home: Home) 
             resources=launch.requirements.resources,
             tags=launch.requirements.tags,
             avoid=home.avoid,
+            most_vcpus=most_vcpus(launch, home.quotas),
         )
         key = msgspec.json.encode(offer, order="sorted")
         together.setdefault(key, (offer, []))[1].append(launch)

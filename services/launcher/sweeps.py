@@ -251,6 +251,7 @@ class LaunchSweeps:
             api_url=self.config.api_url,
             spot_wait_seconds=self.config.spot_wait_seconds,
             avoid=claim.avoid,
+            quotas=self.config.quotas,
         )
 
     @property

@@ -64,6 +64,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
     architecture: str
     architecture_given: bool
     own_image: bool = False
+    most_vcpus: int | None = None
 
 
 def most_types(zones: int) -> int:
@@ -95,9 +96,12 @@ def wanted_by(resources: Resources, defaults: SizeDefaults) -> Wanted:
 def choose(
     types: Mapping[str, T], wanted: Wanted, market: Market, most: int = MOST_TYPES
 ) -> list[T]:
-    """Choose the types that fit, the smallest first. Raises `Rejected` if none exists."""
+    """Choose the types that fit, the smallest first. Raises `Rejected` if none exists.
+
+    Those above `most_vcpus` only if all are.
+    """
     if wanted.names:
-        return _sold(_named(types, wanted), market)
+        return _small_enough(_sold(_named(types, wanted), market), wanted)
     if wanted.gpus and wanted.architecture != "x86_64":
         raise Rejected(f"GPUs go with x86_64 alone, and the architecture is {wanted.architecture}")
     fitting = sorted(
@@ -109,7 +113,13 @@ def choose(
             f"no instance type has {wanted.vcpus} vCPUs, {wanted.memory_mib} MiB of memory and "
             f"{wanted.gpus} GPUs for {wanted.architecture}"
         )
-    return _near(fitting)[:most]
+    return _small_enough(_near(fitting), wanted)[:most]
+
+
+def _small_enough(fitting: list[T], wanted: Wanted) -> list[T]:
+    if wanted.most_vcpus is None:
+        return fitting
+    return [each for each in fitting if each.vcpus <= wanted.most_vcpus] or fitting
 
 
 def _near(fitting: list[T]) -> list[T]:

@@ -107,7 +107,7 @@ class LaunchRequest(Struct, frozen=True, kw_only=True):
 
 
 class Offer(Struct, frozen=True, kw_only=True):
-    """The values common to the requests of one batch: all that a plan may depend on."""
+    """All that a plan may depend on. Types above *most_vcpus* are for want of smaller ones."""
 
     deployment: str
     api_url: str
@@ -116,6 +116,7 @@ class Offer(Struct, frozen=True, kw_only=True):
     tags: dict[str, str] = {}
     """Tags of the instances, for the bill. An adapter without tags leaves them out."""
     avoid: tuple[Avoided, ...] = ()
+    most_vcpus: int | None = None
 
 
 Plan: TypeAlias = dict[str, Any]

@@ -83,6 +83,16 @@ async def test_a_plain_job_pays_for_no_accelerator_no_local_disk_and_no_burstabl
     assert [each["InstanceType"] for each in offered if each.get("Hypervisor") == "xen"] == []
 
 
+async def test_a_quota_of_a_jobs_own_size_leaves_types_of_that_size(world: Ec2World) -> None:
+    adapter = world.adapter(settings=SETTINGS)
+    asked = offer(Resources(vcpus=36), "spot")
+    usual = adapter.vcpus_of(await adapter.plan(asked), asked.resources)
+    bounded = adapter.vcpus_of(await adapter.plan(replace(asked, most_vcpus=36)), asked.resources)
+    print(f"up to {max(usual.values())} vCPUs without a quota, {set(bounded.values())} with one")
+    assert max(usual.values()) > 36
+    assert set(bounded.values()) == {36}
+
+
 async def test_large_pools_are_offered_though_ec2_calls_them_not_current(world: Ec2World) -> None:
     plan = await planned(world, Resources())
     flags = {each["InstanceType"]: each["CurrentGeneration"] for each in shown(world, plan)}

@@ -361,6 +361,22 @@ def test_the_types_that_will_do_are_offered_the_smallest_first(
 
 
 @pytest.mark.parametrize(
+    ("resources", "most", "names"),
+    [
+        (Resources(), 2, ["c5.large", "m5.large"]),
+        (Resources(vcpus=3), 16, ["c5.4xlarge"]),
+        (Resources(vcpus=3), 4, ["c5.4xlarge"]),  # the quota then shows why it waits
+        (Resources(instance_types=("c5.4xlarge", "m5.large")), 2, ["m5.large"]),
+    ],
+)
+def test_types_that_the_quotas_can_never_admit_are_left_out_while_there_are_others(
+    resources: Resources, most: int, names: list[str]
+) -> None:
+    wanted = replace(wanted_by(resources, Ec2Settings()), most_vcpus=most)
+    assert [each.name for each in choose(MACHINES, wanted, "spot")] == names
+
+
+@pytest.mark.parametrize(
     ("resources", "expected"),
     [
         (Resources(vcpus=999), "no instance type has 999 vCPUs"),

@@ -26,7 +26,9 @@ from shared.compute.port import (
     Unknown,
 )
 from shared.events.events import InstanceLaunched, LaunchDelayed, LaunchRefused, Market
+from shared.events.quotas import Limits
 from shared.events.requirements import Capacity, Requirements, Resources
+from shared.quota_settings import Quotas
 from shared.settings import BadSetting, Settings
 from shared.states import settled
 from shared.tokens import bootstrap_token
@@ -56,6 +58,26 @@ def ask(*launches: Launch, now: datetime = NOW) -> tuple[Launch, ...]:
 
 
 (ASKED,) = ask(WANTED)
+
+
+@pytest.mark.parametrize(
+    ("deployment", "of_key", "created_by", "most"),
+    [
+        (None, None, "1f2e3d4c", None),
+        (8, None, "1f2e3d4c", 8),
+        (8, 4, "1f2e3d4c", 4),
+        (8, 4, None, 8),  # jobs without a key count for the deployment alone
+        (None, 4, None, None),
+    ],
+)
+def test_an_offer_has_the_vcpus_that_the_quotas_can_admit(
+    deployment: int | None, of_key: int | None, created_by: str | None, most: int | None
+) -> None:
+    quotas = Quotas(deployment=Limits(vcpus=deployment), key=Limits(vcpus=of_key))
+    needs = replace(WANTED.requirements, created_by=created_by)
+    launches = [replace(WANTED, requirements=needs)]
+    (group,) = offers.decide_groups(launches, NOW, 100, replace(HOME, quotas=quotas))
+    assert group.offer.most_vcpus == most
 
 
 def seconds(number: float) -> timedelta:

@@ -8,6 +8,7 @@ import asyncio
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from shared.clock import Clock
 from shared.compute.choice import Wanted, architecture_of, wanted_by
@@ -65,7 +66,8 @@ class Planner:
 
     async def plan(self, offer: Offer) -> Plan:
         """Make a plan. Raises `Rejected` if it can never succeed, `NoCapacity` if pools rest."""
-        wanted = wanted_by(offer.resources, self._settings)
+        sizes = wanted_by(offer.resources, self._settings)
+        wanted = replace(sizes, most_vcpus=offer.most_vcpus)
         subnets, types = await asyncio.gather(
             self._cache.get("subnets", NETWORK_SECONDS, self._subnets),
             self._instance_types(wanted, offer.market),
