@@ -33,6 +33,7 @@ class MotoCloud:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self._clients: list[Any] = []
         self.env = {
             **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
             "AWS_ENDPOINT_URL": url,
@@ -53,7 +54,13 @@ class MotoCloud:
             aws_access_key_id="a",
             aws_secret_access_key="b",
         )
+        self._clients.append(client)
         return client
+
+    def close(self) -> None:
+        """Close the clients' connections."""
+        for each in self._clients:
+            each.close()
 
     def run(self, script: str, *arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":
         """Run deploy/*script*; an empty variable of *env* is removed."""
@@ -155,6 +162,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[MotoCloud]:
     try:
         yield cloud
     finally:
+        cloud.close()
         server.stop()
         shutil.rmtree(cloud.env["XDG_CONFIG_HOME"])
 

@@ -27,10 +27,11 @@ def system(postgres_server: str, template_database: str, brokers: Brokers) -> It
 
 
 class OwnAgent:
-    """The agent of a job that is not due: its calls are repeated until they are answered."""
+    """The agent of a job that no instance runs: its calls are repeated until they are answered."""
 
     def __init__(self, system: TwoReplicas) -> None:
         self.job_id = system.schedule("+1d", name="followed")
+        system.make_due(self.job_id)  # before that its token claims nothing
         self._http = httpx.Client(base_url=system.address, timeout=30)
         self._token = tokens.token_hash("an agent").hex()
         bearer = tokens.bootstrap_token(FAST["TOKEN_KEY"], FAST["DEPLOYMENT"], self.job_id, 1)

@@ -22,6 +22,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import asyncpg
 import httpx
 
 from operations.migrate import service_dsn
@@ -50,6 +51,8 @@ FAST = {
     "TOKEN_KEY": "a" * 64,
     "SECRETS_KEY": "0f" * 32,
 }
+
+MAKE_DUE = "UPDATE api.attempts SET due_at = now() WHERE job_id = $1"
 
 
 class TwoReplicas(ApiClient):
@@ -82,6 +85,16 @@ class TwoReplicas(ApiClient):
         """Start a replica of the API (again); return when it is ready."""
         self._start_replica(replica)
         self._await_replica(replica)
+
+    def make_due(self, job_id: int) -> None:
+        """Let the API alone take the job's attempt for due: no instance of it is launched."""
+
+        async def update() -> None:
+            conn = await asyncpg.connect(self.database_url)
+            await conn.execute(MAKE_DUE, job_id)
+            await conn.close()
+
+        asyncio.run(update())
 
     def kill(self, replica: int) -> None:
         """End a replica of the API by `kill -9`, with all of its connections."""
