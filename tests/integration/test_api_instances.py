@@ -117,7 +117,7 @@ WRONG = [
     ("limit=1001", "limit must be a whole number from 1 to 1000"),
     ("cursor=7", "cursor must be that of a Link header of this route"),
     ("cursor=", "cursor must be that of a Link header of this route"),
-    ("status=RUNNING", "unknown parameter 'status': use limit or cursor"),
+    ("status=RUNNING", "unknown parameter 'status': use limit, cursor or project"),
 ]
 
 

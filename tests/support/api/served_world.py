@@ -22,8 +22,8 @@ from tests.support.api.api_world import World, a_config
 
 T = TypeVar("T")
 
-SERVED = {"SECRETS_KEY": "0f" * 32}
-"""The settings of the `World` that tests share."""
+SERVED = {"SECRETS_KEY": "0f" * 32, "REQUESTS_PER_SECOND": "0", "FAILURES_PER_SECOND": "0"}
+"""The settings of the `World` that tests share: many at once, who are not limited."""
 
 
 class ServedWorld:
