@@ -257,6 +257,7 @@ ELSEWHERE = {
     "services.api.jobs.availability_store.LOCK_HEARTBEAT",
     "services.api.jobs.availability_store.TOUCH_WHAT_REPORTS_WRITE",
     "services.api.keys.store.REVOKE_KEY",
+    "services.api.submission.idempotency_store.FIND_KEY_OF_RELEASE_BEFORE",
     "services.api.keys.store.TOUCH_KEY",
     "services.api.agents.store.USE_PROOFS",
     "services.api.dead_letters.store.SAVE_LETTERS",
