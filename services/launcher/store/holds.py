@@ -83,11 +83,12 @@ async def find_held(tx: Transaction, most_each: int) -> list[HeldLaunch]:
     return [msgspec.convert(dict(row), HeldLaunch) for row in rows]
 
 
+# By the key alone: with a condition on what is held, Postgres might read all held launches.
 RELEASE_HELD = """
-UPDATE launches SET due_at = $3
+UPDATE launches SET due_at = CASE
+    WHEN held_by IS NOT NULL AND state = 'wanted' AND due_at > $3 THEN $3 ELSE due_at END
 FROM unnest($1::bigint[], $2::integer[]) AS own (job_id, attempt)
 WHERE launches.job_id = own.job_id AND launches.attempt = own.attempt
-    AND held_by IS NOT NULL AND state = 'wanted' AND due_at > $3
 """
 
 
