@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import httpx
 from msgspec import Struct
+from starlette.applications import Starlette
+from starlette.routing import Route
 
 from services.api.config import ApiConfig, from_settings
 from services.api.service import Api, build
@@ -101,6 +103,17 @@ class World:
         points = self.ports.points
         assert isinstance(points, WatchedPoints)
         return points
+
+    @property
+    def routes(self) -> set[tuple[str, str]]:
+        """The method and the path of every route, but for HEAD, which is answered as GET."""
+        assert isinstance(self.api.app, Starlette)
+        return {
+            (method, route.path)
+            for route in self.api.app.routes
+            if isinstance(route, Route)
+            for method in (route.methods or set()) - {"HEAD"}
+        }
 
     def again(self, **settings: str) -> "World":
         """Make another process of the same API, with other settings."""

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import socketserver
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from tests.support.servers.threads import in_a_thread
 
 SECRET = "banner-canary"
 VERSION = "Docker-Distribution-Api-Version: registry/2.0"
@@ -86,14 +87,8 @@ class InternalService:
 
     @contextmanager
     def serving(self) -> Iterator[InternalService]:
-        thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
+        with in_a_thread(self._server):
             yield self
-        finally:
-            self._server.shutdown()
-            thread.join()
-            self._server.server_close()
 
     def answer(self, line: str) -> bytes:
         """Return the answer to a request's first line."""

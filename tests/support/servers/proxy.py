@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import http.client
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 from urllib.parse import urlsplit
+
+from tests.support.servers.threads import in_a_thread
 
 DROPPED = {"connection", "transfer-encoding", "content-length", "date", "server"}
 
@@ -52,14 +53,8 @@ class Proxy:
 
     @contextmanager
     def serving(self) -> Iterator[Proxy]:
-        thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
+        with in_a_thread(self._server):
             yield self
-        finally:
-            self._server.shutdown()
-            thread.join()
-            self._server.server_close()
 
 
 def handler_of(
