@@ -69,7 +69,7 @@ class Failure(NamedTuple):
 
 
 class Saying(NamedTuple):
-    """A kind of text: who says it, whether it is for good, and the reason that users see."""
+    """A kind of text: its origin, whether it is for good, and the reason that users see."""
 
     origin: str
     permanent: bool

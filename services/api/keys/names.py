@@ -8,7 +8,7 @@ _PROJECT = re.compile(PROJECT)
 
 
 class BadName(ValueError):
-    """A name that no key or project can have. The message says what it must be."""
+    """A name that no key or project can have. The message names what is right."""
 
 
 def read_name(text: str) -> str:

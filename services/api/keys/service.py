@@ -55,7 +55,7 @@ class WantedKey(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class KeyService:
-    """The keys; *access*, if there is one, learns of changes at once."""
+    """The keys; *access*, if there is one, caches nothing that has changed."""
 
     db: Database
     access: Access | None = None

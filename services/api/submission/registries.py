@@ -58,7 +58,7 @@ Network = IPv4Network | IPv6Network
 
 
 class BadRegistry(Exception):
-    """An entry of the setting that cannot be read; the text says why."""
+    """An entry of the setting that cannot be read; the text gives the reason."""
 
 
 @dataclass(frozen=True)

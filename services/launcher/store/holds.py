@@ -27,7 +27,7 @@ WHERE launches.job_id = new.job_id AND launches.attempt = new.attempt
 async def hold_launches(
     tx: Transaction, held: Sequence[tuple[Launch, Hold, Need]], published: Sequence[bool]
 ) -> None:
-    """Let launches that *tx* has locked wait; *published*: whether an event says so now."""
+    """Let launches that *tx* has locked wait; *published*: whether an event reports it now."""
     await tx.conn.execute(
         HOLD_LAUNCHES,
         [launch.job_id for launch, _, _ in held],

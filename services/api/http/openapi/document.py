@@ -139,7 +139,7 @@ _MEANINGS = {
     "AttemptOver": "The attempt is over, or another agent has it: stop the container.",
     "KeyConflict": "The Idempotency-Key was used with another body.",
     "NoSuchKey": "There is no valid API key with this prefix.",
-    "KeyNeeded": "Without that key nobody could manage keys over HTTP: the message says what "
+    "KeyNeeded": "Without that key nobody could manage keys over HTTP: the message names what "
     "to do first.",
     "LetterInBroker": "The letter is in the broker's dead queue: the operators' command, which "
     "the message names, handles these.",
